@@ -1,0 +1,116 @@
+"""What takes a watcher of the engine's feed: the time to `confirmed`, and how real times are kept."""
+
+import contextlib
+import itertools
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from bench.engine import Engine, engine
+from bench.load import LoadResult
+from bench.measure import (
+    LOAD_SECONDS_MAX,
+    NS_PER_MS,
+    STALL_SECONDS_MAX,
+    ProgressOf,
+    Round,
+    Work,
+    drive,
+    measure,
+    percentile,
+)
+from bench.processes import child, wait_for_line
+from bench.watch import READY_LINE, WatchResult
+
+WATCH_READY_SECONDS_MAX: Final = 10.0
+
+# The longest simulated times of the `realistic` profile: quotes, building, landing.
+SIMULATED_MS_MAX: Final = 360 + 400 + 2_600
+
+
+class Punctuality(msgspec.Struct, frozen=True, rename="camel"):
+    """How orders of the `realistic` profile kept their simulated times, all under way at once."""
+
+    orders: int
+    under_way_at_once: int
+    not_confirmed: int
+    confirmed_p50_ms: float  # from accepted to confirmed
+    confirmed_max_ms: float
+    latest_beyond_simulated_ms: float  # beyond the longest that they can be; negative: none took so long
+    peak_memory_mb: float
+
+
+async def measure_watched(work: Work, progress: ProgressOf) -> Round:
+    """One more round of the engine, with a watcher of every event beside the load generator."""
+    async with engine("instant") as started, watcher(started, work.warm_up_orders + work.orders) as watching:
+        figures, driven = await measure(started, work, progress)
+        elapsed_ns = accepted_to_confirmed_ns(driven.load, await watching())
+    return msgspec.structs.replace(
+        figures,
+        system="bestex, watched",
+        confirmed_p50_ms=percentile(elapsed_ns, 50) / NS_PER_MS,
+        confirmed_p99_ms=percentile(elapsed_ns, 99) / NS_PER_MS,
+        confirmed_max_ms=elapsed_ns[-1] / NS_PER_MS,
+    )
+
+
+async def measure_punctuality(orders: int, connections: int, progress: ProgressOf) -> Punctuality:
+    """Put `orders` orders under way at once, under the `realistic` profile."""
+    async with engine("realistic") as started, watcher(started, orders) as watching:
+        driven = await drive(started, orders, connections, progress)
+        seen = await watching()
+        peak_memory_mb = started.peak_memory_bytes() / 1e6
+    elapsed_ns = accepted_to_confirmed_ns(driven.load, seen)
+    return Punctuality(
+        orders=orders,
+        under_way_at_once=under_way_at_once(driven.load, seen),
+        not_confirmed=driven.not_confirmed,
+        confirmed_p50_ms=percentile(elapsed_ns, 50) / NS_PER_MS,
+        confirmed_max_ms=elapsed_ns[-1] / NS_PER_MS,
+        latest_beyond_simulated_ms=elapsed_ns[-1] / NS_PER_MS - SIMULATED_MS_MAX,
+        peak_memory_mb=peak_memory_mb,
+    )
+
+
+@contextlib.asynccontextmanager
+async def watcher(started: Engine, orders: int) -> AsyncIterator[Callable[[], Awaitable[WatchResult]]]:
+    """A watcher process of `orders` orders. What it yields waits for their ends and tells what was seen."""
+    file = started.folder / "watch.json"
+    command: list[str | Path] = [
+        sys.executable,
+        "-m",
+        "bench.watch",
+        "--port",
+        str(started.port),
+        "--result",
+        file,
+    ]
+    command += ["--orders", str(orders), "--seconds-max", str(LOAD_SECONDS_MAX)]
+    async with child("the watcher", command, started.folder / "watch.log", {}) as process:
+        await wait_for_line(process, READY_LINE, WATCH_READY_SECONDS_MAX)
+
+        async def result() -> WatchResult:
+            await process.require_success(STALL_SECONDS_MAX)
+            return msgspec.json.decode(file.read_bytes(), type=WatchResult)
+
+        yield result
+
+
+def accepted_to_confirmed_ns(load: LoadResult, seen: WatchResult) -> Sequence[int]:
+    """Ascending: from the 202 at the load generator to `confirmed` at the watcher, of each order executed."""
+    ends = ((accepted_ns, seen.ended[order_id]) for order_id, accepted_ns in accepted(load))
+    return sorted(end.seen_ns - accepted_ns for accepted_ns, end in ends if end.status == "confirmed")
+
+
+def under_way_at_once(load: LoadResult, seen: WatchResult) -> int:
+    """The most orders that were accepted and not yet ended at one moment."""
+    steps = [(accepted_ns, 1) for _, accepted_ns in accepted(load)]
+    steps += [(seen.ended[order_id].seen_ns, -1) for order_id, _ in accepted(load)]
+    return max(itertools.accumulate(step for _, step in sorted(steps)))
+
+
+def accepted(load: LoadResult) -> Iterable[tuple[str, int]]:
+    return zip(load.order_ids, load.accepted_ns, strict=True)

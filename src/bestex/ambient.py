@@ -1,0 +1,37 @@
+"""The real clock and the real randomness: the only module that may touch either."""
+
+import asyncio
+import random
+import time
+
+import uuid_utils
+
+
+class SystemClock:
+    """`Clock` of this machine."""
+
+    def now_us(self) -> int:
+        return time.time_ns() // 1000
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+
+
+class SystemIds:
+    """`Ids` from the operating system's entropy, never from a seed."""
+
+    def __init__(self) -> None:
+        self._random = random.SystemRandom()
+
+    def entropy(self) -> bytes:
+        """32 bytes to make a key of."""
+        return self._random.randbytes(32)
+
+    def order_id(self) -> str:
+        return str(uuid_utils.uuid7())
+
+    def fraction(self) -> float:
+        return self._random.random()

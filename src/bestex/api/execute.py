@@ -1,0 +1,101 @@
+"""Order entry: one order in, on disk, its id out. The hot route, so a bare ASGI handler."""
+
+from typing import Final
+
+import msgspec
+
+from bestex.api.asgi import ClientGoneError, Receive, Scope, Send, read_body, send_answer, send_problem
+from bestex.api.problems import ProblemError
+from bestex.api.requests import MAX_BODY_BYTES, read_idempotency_key, read_order
+from bestex.domain.errors import BestexError, JournalUnavailableError
+from bestex.domain.events import timestamp_text
+from bestex.domain.tokens import TokenRegistry
+from bestex.engine.intake import (
+    Accepted,
+    Intake,
+    IntakeFullError,
+    KeyReusedError,
+    KeyUnderWayError,
+    PendingOutcomeError,
+)
+
+CALLER: Final = "local"
+"""The one implicit caller, until there are keys."""
+
+RETRY_AFTER_S: Final = 1
+
+
+class AcceptedBody(msgspec.Struct, frozen=True, rename="camel"):
+    """The body of the 202."""
+
+    order_id: str
+    status_endpoint: str  # the path of the order's WebSocket
+    created_at: str
+    status: str = "pending"
+
+
+def accepted_body(accepted: Accepted) -> AcceptedBody:
+    order_id = accepted.order_id
+    return AcceptedBody(order_id, f"/api/orders/{order_id}/status", timestamp_text(accepted.created_us))
+
+
+def problem_of(error: BestexError) -> ProblemError:
+    """The problem that a client sees for an error of the engine."""
+    match error:
+        case ProblemError():
+            return error
+        case IntakeFullError():
+            return ProblemError("intake-full", str(error), retry_after_s=RETRY_AFTER_S)
+        case KeyUnderWayError():
+            return ProblemError("key-under-way", str(error), retry_after_s=RETRY_AFTER_S)
+        case KeyReusedError():
+            return ProblemError("key-reused", str(error))
+        case PendingOutcomeError():
+            return ProblemError("outcome-unknown", str(error), order_id=error.order_id, retry_after_s=RETRY_AFTER_S)
+        case JournalUnavailableError():
+            return ProblemError("unavailable", str(error), retry_after_s=RETRY_AFTER_S)
+        case _:
+            return ProblemError("internal")
+
+
+class OrderEntry:
+    """`POST /api/orders/execute`."""
+
+    def __init__(self, intake: Intake, tokens: TokenRegistry) -> None:
+        self._intake = intake
+        self._tokens = tokens
+        self._encoder = msgspec.json.Encoder()
+
+    async def accept(self, body: bytes, key: str | None) -> AcceptedBody:
+        """Store the order in `body`; raises `BestexError`."""
+        return accepted_body(await self._intake.accept(read_order(body, self._tokens), CALLER, key))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            media_type = key = None
+            for name, value in scope["headers"]:
+                if name == b"content-type":
+                    media_type = value
+                elif name == b"idempotency-key":
+                    key = value
+            require_json(media_type)
+            body = await read_body(receive, MAX_BODY_BYTES)
+            accepted = await self.accept(body, read_idempotency_key(key))
+        except ClientGoneError:
+            return
+        except BestexError as error:
+            await send_problem(send, problem_of(error))
+            return
+        headers = [
+            (b"content-type", b"application/json"),
+            (b"location", f"/api/orders/{accepted.order_id}".encode()),
+        ]
+        await send_answer(send, 202, headers, self._encoder.encode(accepted))
+
+
+def require_json(media_type: bytes | None) -> None:
+    if media_type == b"application/json":
+        return
+    kind, _, parameters = (media_type or b"").lower().partition(b";")
+    if kind.strip() != b"application/json" or parameters.strip() not in (b"", b"charset=utf-8", b'charset="utf-8"'):
+        raise ProblemError("unsupported-media-type")

@@ -1,0 +1,286 @@
+"""Put the engine together and run it. The only module that knows which adapter stands behind which port."""
+
+import asyncio
+import gc
+import os
+import platform
+import signal
+import sys
+from collections.abc import Coroutine
+from contextlib import AsyncExitStack, suppress
+from typing import Any, Final
+
+import structlog
+import uvloop
+from pydantic import ValidationError
+
+from bestex import __version__
+from bestex.ambient import SystemClock, SystemIds
+from bestex.api.app import Application, create_rest
+from bestex.api.execute import OrderEntry
+from bestex.api.feed import Feed
+from bestex.api.guard import Guard
+from bestex.api.market import MarketReader
+from bestex.api.operations import OperationsReader
+from bestex.api.orders import OrderReader
+from bestex.api.server import HttpServer, listen
+from bestex.api.stream import EntryStream, OpenStreams, StatusStream
+from bestex.config import Settings
+from bestex.domain.errors import BestexError, EngineFencedError
+from bestex.domain.tokens import TokenRegistry, load_tokens
+from bestex.engine.engine import Engine, EngineLimits
+from bestex.engine.intake import IntakeLimits
+from bestex.engine.landing import LandingLimits
+from bestex.engine.retry import RetryPolicy
+from bestex.hub import LocalHub
+from bestex.journal.embedded import EmbeddedPostgres, EmbeddedPostgresError
+from bestex.journal.engines import Enrolment
+from bestex.journal.migrations import migrate
+from bestex.journal.postgres import PostgresJournal
+from bestex.observability import Metrics, set_up_logging
+from bestex.routing.router import QuoteLimits, Router
+from bestex.venues.simulated.faults import parse_faults
+from bestex.venues.simulated.ledger import LedgerUnavailableError
+from bestex.venues.simulated.postgres_ledger import PostgresLedger
+from bestex.venues.simulated.world import SimulatedWorld, open_simulation
+
+EXIT_OK: Final = 0
+EXIT_FAILED: Final = 1
+EXIT_BAD_SETTINGS: Final = 2
+
+STOP_HTTP_S: Final = 0.7  # for answers under way
+STOP_DRAIN_S: Final = 0.3  # for the last commit
+STOP_DATABASE_S: Final = 0.5  # for the embedded server; it finishes its checkpoint by itself
+
+_log = structlog.get_logger("bestex")
+
+
+def run_server(**overrides: object) -> int:
+    """Run the engine until it is told to stop; the process's exit code."""
+    try:
+        settings = Settings(**overrides)  # type: ignore[arg-type] # checked by the settings themselves
+        tokens = load_tokens(settings.tokens_file.read_bytes() if settings.tokens_file else None)
+        faults = parse_faults(settings.sim_faults)
+    except ValidationError as error:
+        for each in error.errors():
+            name = "_".join(str(part) for part in each["loc"]).upper()
+            shown = name if name in ("PORT", "DATABASE_URL") else f"BESTEX_{name}"
+            _complain(f"{shown}: {each['msg']}")
+        return EXIT_BAD_SETTINGS
+    except (OSError, ValueError) as error:
+        _complain(str(error))
+        return EXIT_BAD_SETTINGS
+    set_up_logging(
+        settings.log_level, as_json=not sys.stderr.isatty() if settings.log_json is None else settings.log_json
+    )
+    try:
+        return uvloop.run(Process(settings, tokens, faults).run())
+    except (EmbeddedPostgresError, LedgerUnavailableError, BestexError) as error:
+        _complain(str(error))
+        return EXIT_FAILED
+
+
+def _complain(message: str) -> None:
+    sys.stderr.write(f"bestex: {message}\n")
+
+
+class Process:
+    """One engine process, from its first step to its last."""
+
+    def __init__(self, settings: Settings, tokens: TokenRegistry, faults: dict[str, float]) -> None:
+        self._settings = settings
+        self._tokens = tokens
+        self._faults = faults
+        self._clock = SystemClock()
+        self._ids = SystemIds()
+        self._background: list[asyncio.Task[None]] = []
+        self._stop = asyncio.Event()
+        self._not_ready: str | None = "starting"
+
+    async def run(self) -> int:
+        settings, began = self._settings, self._clock.monotonic()
+        self._own_signals()
+        async with AsyncExitStack() as exits:
+            listener = exits.enter_context(listen(settings.host, settings.port))
+            exits.push_async_callback(self._cancel_background)
+            dsn = settings.database_url or await self._embedded_database(exits)
+            await migrate(dsn)
+            enrolment = Enrolment(dsn, self._ids.order_id(), f"{platform.node()}, process {os.getpid()}", self._clock)
+            await enrolment.enrol()
+            exits.push_async_callback(enrolment.leave)
+            self._start("signs of life", enrolment.keep())
+
+            metrics, hub = Metrics(), LocalHub()
+            journal = PostgresJournal(dsn, enrolment.engine_id, self._clock)
+            journal.listen(metrics.committed)
+            journal.listen(hub.publish)
+            exits.push_async_callback(journal.close)
+            self._start("journal", journal.run())
+
+            world = await self._simulation(dsn)
+            exits.push_async_callback(world.close)
+            self._start("simulated world", world.run())
+
+            limits = QuoteLimits(settings.quote_timeout_ms / 1000, settings.quote_grace_ms / 1000)
+            router = Router(world.venues, self._clock, limits)
+            engine = Engine(journal, router, world.chain, self._tokens, self._clock, self._ids, engine_limits(settings))
+            exits.push_async_callback(engine.stop)
+            self._start("landing", engine.run())
+
+            streams = OpenStreams()
+            self._show_gauges(metrics, engine, hub, streams)
+            app = self._application(engine, journal, hub, router, world, metrics, streams)
+            server = HttpServer(app, listener, streams)
+            serving = asyncio.create_task(server.run())
+            recovering = asyncio.create_task(self._recover(engine, began))
+            await self._until_told_to_stop()
+
+            recovering.cancel()
+            engine.intake.closed = True
+            self._not_ready = "stopping"
+            await server.stop()
+            await asyncio.wait((serving,), timeout=STOP_HTTP_S)
+            serving.cancel()
+            await engine.stop()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(journal.drain(), STOP_DRAIN_S)
+            return self._exit_code()
+
+    def _application(
+        self,
+        engine: Engine,
+        journal: PostgresJournal,
+        hub: LocalHub,
+        router: Router,
+        world: SimulatedWorld,
+        metrics: Metrics,
+        streams: OpenStreams,
+    ) -> Guard:
+        async def not_ready() -> str | None:
+            await journal.head()
+            return self._not_ready
+
+        entry = OrderEntry(engine.intake, self._tokens)
+        rest = create_rest(
+            OrderReader(engine, journal, entry),
+            MarketReader(router, self._tokens, world.wallet, world.control),
+            OperationsReader(not_ready, metrics.text),
+        )
+        application = Application(
+            entry,
+            EntryStream(entry, journal, hub, streams),
+            StatusStream(journal, hub, streams),
+            Feed(journal, hub, streams, self._clock),
+            rest,  # type: ignore[arg-type] # Litestar's own names for the ASGI types
+        )
+        return Guard(application, self._settings.allowed_hosts, self._settings.cors_origins)
+
+    async def _embedded_database(self, exits: AsyncExitStack) -> str:
+        settings = self._settings
+        user = settings.postgres_user if os.geteuid() == 0 else None
+        database = EmbeddedPostgres(settings.data_dir, server_user=user, on_event=_log_database)
+        await database.start()
+        exits.push_async_callback(database.stop, STOP_DATABASE_S)
+        self._start("database", database.supervise())
+        return database.dsn
+
+    async def _simulation(self, dsn: str) -> SimulatedWorld:
+        settings = self._settings
+        return await open_simulation(
+            seed=settings.seed,
+            profile=settings.profile,
+            slot_ms=settings.sim_slot_ms,
+            tokens=self._tokens,
+            clock=self._clock,
+            entropy=self._ids.entropy(),
+            ledger=PostgresLedger(dsn),
+            faults=self._faults,
+        )
+
+    async def _recover(self, engine: Engine, began: float) -> None:
+        """Take over what a dead engine left, then be ready."""
+        recovered = await engine.recover()
+        # What stands now stays: the collector need not look at it again.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(50_000, 20, 50)
+        self._not_ready = None
+        settings = self._settings
+        _log.info(
+            "engine.ready",
+            version=__version__,
+            url=f"http://{settings.host}:{settings.port}",
+            profile=settings.profile,
+            recovered_orders=recovered,
+            seconds=round(self._clock.monotonic() - began, 2),
+        )
+
+    def _show_gauges(self, metrics: Metrics, engine: Engine, hub: LocalHub, streams: OpenStreams) -> None:
+        metrics.gauge("orders_waiting", "Orders that wait to be executed", lambda: engine.dispatcher.waiting)
+        metrics.gauge("orders_executing", "Orders executing", lambda: engine.dispatcher.executing)
+        metrics.gauge(
+            "orders_landing", "Orders that wait for proof of what became of them", lambda: len(engine.landing)
+        )
+        metrics.gauge("watchers", "Subscriptions to events", lambda: hub.watchers)
+        metrics.gauge("streams", "Open streams", lambda: len(streams))
+
+    def _start(self, name: str, work: Coroutine[Any, Any, None]) -> None:
+        """Run something that must not end; its end stops the engine."""
+        task = asyncio.create_task(work, name=name)
+        task.add_done_callback(lambda _: self._stop.set())
+        self._background.append(task)
+
+    async def _cancel_background(self) -> None:
+        for task in reversed(self._background):
+            task.cancel()
+        await asyncio.gather(*self._background, return_exceptions=True)
+
+    def _own_signals(self) -> None:
+        """The first SIGTERM or SIGINT stops the engine in order; the second ends the process at once."""
+
+        def received() -> None:
+            if self._stop.is_set():
+                os._exit(EXIT_FAILED)
+            _log.info("engine.stopping")
+            self._stop.set()
+
+        loop = asyncio.get_running_loop()
+        for each in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(each, received)
+
+    async def _until_told_to_stop(self) -> None:
+        await self._stop.wait()
+
+    def _exit_code(self) -> int:
+        """0 when told to stop; 1, with the reason in the log, when a part of the engine ended by itself."""
+        code = EXIT_OK
+        for task in self._background:
+            if task.done() and not task.cancelled():
+                error = task.exception()
+                code = EXIT_FAILED
+                if isinstance(error, EngineFencedError):
+                    _log.error("engine.fenced", reason=str(error))
+                else:
+                    _log.error("engine.part_ended", part=task.get_name(), exc_info=error)
+        return code
+
+
+def engine_limits(settings: Settings) -> EngineLimits:
+    """The engine's limits as the settings have them."""
+    look_every_s = 1.0 if settings.profile == "realistic" else 0.1
+    return EngineLimits(
+        concurrency=settings.concurrency,
+        intake=IntakeLimits(waiting=settings.intake),
+        landing=LandingLimits(look_every_s=look_every_s, resend_every_s=2 * look_every_s),
+        retry=RetryPolicy(
+            attempts=settings.retry_attempts,
+            base_s=settings.retry_base_ms / 1000,
+            factor=settings.retry_factor,
+            max_s=settings.retry_max_ms / 1000,
+            jitter=settings.retry_jitter,
+        ),
+    )
+
+
+def _log_database(event: str, fields: dict[str, Any]) -> None:
+    _log.info(event, **fields)

@@ -1,0 +1,59 @@
+"""The `bestex` command: reads arguments, calls the engine, prints answers."""
+
+from typing import Annotated, Final
+
+import typer
+
+from bestex import __version__
+from bestex.cli.commands import look, serve, sim, trade
+from bestex.cli.exit_codes import EPILOG
+
+ENGINE: Final = "Engine"
+TRADE: Final = "Trade"
+LOOK: Final = "Look"
+
+app = typer.Typer(
+    name="bestex",
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_show_locals=False,  # they may hold a database's password
+)
+
+
+def print_version_and_exit(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"bestex {__version__}")
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True, epilog=EPILOG)
+def root(
+    context: typer.Context,
+    url: Annotated[
+        str | None,
+        typer.Option(envvar="BESTEX_URL", help="The engine to talk to. [default: http://127.0.0.1:4000, or PORT's]"),
+    ] = None,
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Print the version.", callback=print_version_and_exit, is_eager=True),
+    ] = False,
+) -> None:
+    """Best execution for Solana DEXs: one command to run the engine, and one for everything it does."""
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+app.command(rich_help_panel=TRADE, epilog=EPILOG)(trade.order)
+app.command(rich_help_panel=TRADE, epilog=EPILOG)(trade.watch)
+app.command(rich_help_panel=TRADE, epilog=EPILOG)(trade.cancel)
+app.command(rich_help_panel=LOOK, epilog=EPILOG)(look.quote)
+app.command(rich_help_panel=LOOK, epilog=EPILOG)(look.orders)
+app.command(rich_help_panel=LOOK, epilog=EPILOG)(look.show)
+app.command(rich_help_panel=LOOK, epilog=EPILOG)(look.wallet)
+app.command(rich_help_panel=LOOK, epilog=EPILOG)(look.tokens)
+app.command(rich_help_panel=ENGINE)(serve.serve)
+app.add_typer(sim.sim, name="sim", rich_help_panel=ENGINE, epilog=EPILOG)
+
+
+def main() -> None:
+    app()

@@ -1,0 +1,151 @@
+"""The engine's JSON answers as the command line reads them. Fields it does not know are ignored."""
+
+from datetime import datetime
+from typing import TypeVar
+
+import msgspec
+
+from bestex.cli.errors import CommandError
+from bestex.cli.exit_codes import ExitCode
+from bestex.domain.events import DETAIL_TYPES, Detail, QuoteRecord
+from bestex.domain.lifecycle import ENDS, Status
+from bestex.domain.orders import OrderView
+
+T = TypeVar("T")
+
+
+class Accepted(msgspec.Struct, frozen=True, rename="camel"):
+    order_id: str
+    status: str
+
+
+class Update(msgspec.Struct, frozen=True, rename="camel"):
+    """One event of an order. `detail` waits for `detail_of`: a newer engine may have statuses we do not know."""
+
+    order_id: str
+    status: str
+    seq: int
+    attempt: int
+    timestamp: str  # RFC 3339
+    detail: msgspec.Raw
+
+    @property
+    def at_us(self) -> int:
+        """Unix time, microseconds."""
+        return unix_us(self.timestamp)
+
+    @property
+    def is_end(self) -> bool:
+        return self.status in ENDS
+
+
+class StreamMessage(msgspec.Struct, frozen=True):
+    """A WebSocket message: `history` carries a list of updates, `update` one."""
+
+    type: str
+    data: msgspec.Raw
+
+
+class History(msgspec.Struct, frozen=True):
+    data: list[Update] = []
+
+
+class OrdersPage(msgspec.Struct, frozen=True, rename="camel"):
+    data: list[OrderView]
+    next_cursor: str | None = None
+
+
+class Quotes(msgspec.Struct, frozen=True, rename="camel"):
+    token_in: str
+    token_out: str
+    amount: str
+    quotes: list[QuoteRecord]
+    pair: str | None = None
+    best: str | None = None  # a venue
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """Why an attempt was given up."""
+
+    code: str
+    message: str = ""
+
+
+class FillAgainstQuote(msgspec.Struct, frozen=True, rename="camel"):
+    amount_in: str
+    amount_out: str
+    executed_price: str | None = None
+    slippage_bps: float | None = None  # against the quote; negative when the fill was better
+    fee_paid: str | None = None  # SOL
+
+
+class ReceiptAttempt(msgspec.Struct, frozen=True, rename="camel"):
+    attempt: int
+    quotes: list[QuoteRecord] = []
+    venue: str | None = None
+    pool: str | None = None
+    quoted_amount_out: str | None = None
+    min_amount_out: str | None = None
+    wraps_sol: bool | None = None
+    signature: str | None = None
+    outcome: Outcome | None = None
+    fill: FillAgainstQuote | None = None
+    latency_ms: dict[str, float | None] = {}  # by stage
+
+
+class Receipt(msgspec.Struct, frozen=True, rename="camel"):
+    order_id: str
+    status: str
+    attempts: list[ReceiptAttempt] = []
+    latency_ms: dict[str, float | None] = {}
+
+
+class TokenBalance(msgspec.Struct, frozen=True):
+    symbol: str
+    amount: str
+    mint: str = ""
+
+
+class Wallet(msgspec.Struct, frozen=True):
+    address: str
+    balances: list[TokenBalance] = []
+
+
+class ListedToken(msgspec.Struct, frozen=True):
+    symbol: str
+    mint: str
+    decimals: int
+
+
+class Tokens(msgspec.Struct, frozen=True):
+    data: list[ListedToken]
+
+
+class FaultValues(msgspec.Struct, frozen=True):
+    faults: dict[str, float]
+
+
+def decode(raw: bytes | msgspec.Raw, kind: type[T]) -> T:
+    """`raw` as a `kind`; `CommandError` when it is not one."""
+    try:
+        return msgspec.json.decode(raw, type=kind)
+    except msgspec.DecodeError as error:  # ValidationError is one
+        message = f"the engine's answer is not understood ({error}); are bestex here and the engine of one version?"
+        raise CommandError(message, ExitCode.UNAVAILABLE) from error
+
+
+def detail_of(update: Update) -> Detail | dict[str, object]:
+    """The update's detail by its status; as it stands when this version does not know it."""
+    known = DETAIL_TYPES.get(Status(update.status)) if update.status in tuple(Status) else None
+    if known is not None:
+        try:
+            return msgspec.json.decode(update.detail, type=known)
+        except msgspec.ValidationError:
+            pass  # shown as it stands
+    return decode(update.detail, dict[str, object])
+
+
+def unix_us(timestamp: str) -> int:
+    """Microseconds of an RFC 3339 time."""
+    moment = datetime.fromisoformat(timestamp)
+    return int(moment.timestamp()) * 1_000_000 + moment.microsecond

@@ -1,0 +1,1 @@
+"""What the engine's answers look like in a terminal: pure functions from answers to rich renderables."""

@@ -1,0 +1,171 @@
+"""Orders: a page of them, and one with everything known about it."""
+
+from collections.abc import Sequence
+from typing import Final
+
+from rich.console import Group, RenderableType
+from rich.padding import Padding
+from rich.text import Text
+
+from bestex.cli.answers import OrdersPage, Receipt, ReceiptAttempt, unix_us
+from bestex.cli.views.quotes import quote_reasons, quote_table
+from bestex.cli.views.steps import Step, swap_of_view
+from bestex.cli.views.text import (
+    age_text,
+    clean,
+    duration_text,
+    facts_table,
+    milliseconds_text,
+    plain_table,
+    price_text,
+    request_text,
+    slippage_text,
+    status_text,
+    styled,
+)
+from bestex.cli.views.timeline import timeline_view
+from bestex.domain.lifecycle import ENDS
+from bestex.domain.orders import OrderView
+
+WIDE: Final = 112
+"""Columns from which the table of orders shows venue and price, too."""
+
+
+def orders_view(page: OrdersPage, now_us: int, width: int) -> RenderableType:
+    """A table, newest first, and how to get the next page."""
+    if not page.data:
+        return Text("no orders", style="dim")
+    is_wide = width >= WIDE
+    columns = ["order", "status", "age", "swap", *(["venue", "result"] if is_wide else [])]
+    table = plain_table(*columns, numbers=frozenset({"age"}))
+    table.columns[0].no_wrap = True
+    table.columns[1].no_wrap = True
+    for order in page.data:
+        row = [
+            styled(order.order_id),
+            status_text(order.status),
+            Text(age_text(now_us - unix_us(order.created_at)), style="dim"),
+            _swap_text(order),
+        ]
+        if is_wide:
+            row += [styled(order.venue or ""), _result_text(order)]
+        elif order.failure is not None:
+            row[-1].append(f"\n{clean(order.failure.code)}", style="red")
+        table.add_row(*row)
+    if page.next_cursor is None:
+        return table
+    return Group(table, Text.assemble(("more: --cursor ", "dim"), clean(page.next_cursor)))
+
+
+def _swap_text(order: OrderView) -> Text:
+    amount_in = order.amount_in or order.amount
+    amount_out = f"{order.amount_out} " if order.amount_out is not None else ""
+    return styled(f"{amount_in} {order.token_in} → {amount_out}{order.token_out}")
+
+
+def _result_text(order: OrderView) -> Text:
+    if order.failure is not None:
+        return styled(order.failure.code, "red")
+    if order.executed_price is not None:
+        return styled(price_text(order.executed_price, order.pair))
+    return Text("cancel requested" if order.cancel_requested and order.status not in ENDS else "", style="yellow")
+
+
+def order_view(order: OrderView) -> RenderableType:
+    """The order's own facts."""
+    facts = facts_table()
+    facts.add_row("order", styled(order.order_id, "bold"))
+    facts.add_row("status", _status_and_attempt(order))
+    facts.add_row("request", styled(request_text(order.side, order.amount, order.token_in, order.token_out)))
+    facts.add_row("terms", styled(f"{order.kind} · {order.pair} · slippage at most {order.slippage_bps} bps"))
+    if order.client_order_id is not None:
+        facts.add_row("client id", styled(order.client_order_id))
+    facts.add_row("created", styled(order.created_at))
+    if order.status in ENDS:
+        took_us = unix_us(order.updated_at) - unix_us(order.created_at)
+        facts.add_row("ended", styled(f"{order.updated_at}, after {duration_text(took_us)}"))
+    if order.venue is not None:
+        facts.add_row("venue", styled(order.venue))
+    if order.amount_out is not None:
+        amounts = f"{order.amount_in} {order.token_in} → {order.amount_out} {order.token_out}"
+        facts.add_row("executed", styled(amounts, "green"))
+    if order.executed_price is not None:
+        facts.add_row("price", styled(price_text(order.executed_price, order.pair)))
+    if order.fee_paid is not None:
+        facts.add_row("fee", styled(f"{order.fee_paid} SOL"))
+    if order.tx_hash is not None:
+        facts.add_row("signature", styled(order.tx_hash))
+    if order.commitment is not None:
+        facts.add_row("commitment", styled(order.commitment))
+    if order.failure is not None:
+        failure = Text.assemble((clean(order.failure.code), "bold red"), " ", clean(order.failure.message))
+        facts.add_row("failure", failure)
+    return facts
+
+
+def _status_and_attempt(order: OrderView) -> Text:
+    text = status_text(order.status)
+    if order.attempt > 1:
+        text.append(f", attempt {order.attempt}")
+    if order.cancel_requested and order.status not in ENDS:
+        text.append(", cancel requested", style="yellow")
+    return text
+
+
+def cancelled_view(order: OrderView) -> RenderableType:
+    """What a cancel did: at once, or from the next attempt on."""
+    if order.status in ENDS:
+        return Text.assemble(clean(order.order_id), " ", status_text(order.status))
+    told = ": signed already, so it may still execute; no further attempt will be made"
+    return Text.assemble(clean(order.order_id), (" cancel requested", "yellow"), told)
+
+
+def whole_order_view(order: OrderView, steps: Sequence[Step], receipt: Receipt, width: int) -> RenderableType:
+    """`bestex show`: facts, timeline, receipt."""
+    swap = swap_of_view(order)
+    parts: list[RenderableType] = [order_view(order), _heading("timeline")]
+    parts.append(timeline_view(steps, width, swap=swap, accepted_us=unix_us(order.created_at), quotes=False))
+    for attempt in receipt.attempts:
+        parts += [_heading(f"attempt {attempt.attempt}"), Padding(_attempt_view(attempt, order), (0, 0, 0, 2))]
+    latencies = _latency_text(receipt.latency_ms)
+    if latencies:
+        parts.append(Text.assemble(("\nlatency", "bold"), "  ", latencies))
+    return Group(*parts)
+
+
+def _heading(text: str) -> Text:
+    return Text(f"\n{text}", style="bold")
+
+
+def _attempt_view(attempt: ReceiptAttempt, order: OrderView) -> RenderableType:
+    parts: list[RenderableType] = []
+    if attempt.quotes:
+        parts += [quote_table(attempt.quotes, order.token_out), *quote_reasons(attempt.quotes)]
+    facts = facts_table()
+    if attempt.venue is not None:
+        facts.add_row("route", styled(" · ".join(filter(None, [attempt.venue, attempt.pool]))))
+    if attempt.quoted_amount_out is not None:
+        limit = f", at least {attempt.min_amount_out}" if attempt.min_amount_out is not None else ""
+        facts.add_row("quoted", styled(f"{attempt.quoted_amount_out} {order.token_out}{limit}"))
+    if attempt.wraps_sol:
+        facts.add_row("SOL", Text("wrapped for the swap"))
+    if attempt.signature is not None:
+        facts.add_row("signature", styled(attempt.signature))
+    if attempt.fill is not None:
+        fill = attempt.fill
+        facts.add_row(
+            "fill", styled(f"{fill.amount_in} {order.token_in} → {fill.amount_out} {order.token_out}", "green")
+        )
+        if fill.slippage_bps is not None:
+            facts.add_row("", styled(slippage_text(fill.slippage_bps)))
+    if attempt.outcome is not None:
+        outcome = attempt.outcome
+        facts.add_row("given up", Text.assemble((clean(outcome.code), "yellow"), " ", clean(outcome.message)))
+    latencies = _latency_text(attempt.latency_ms)
+    if latencies:
+        facts.add_row("latency", Text(latencies))
+    return Group(*parts, facts)
+
+
+def _latency_text(latency_ms: dict[str, float | None]) -> str:
+    return " · ".join(f"{clean(stage)} {milliseconds_text(ms)}" for stage, ms in latency_ms.items() if ms is not None)

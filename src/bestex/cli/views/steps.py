@@ -1,0 +1,162 @@
+"""What each event of an order says, in words: one or more lines for each status."""
+
+from typing import assert_never
+
+import msgspec
+from rich.console import RenderableType
+from rich.text import Text
+
+from bestex.cli.answers import Update, detail_of
+from bestex.cli.views.quotes import quote_reasons, quote_table
+from bestex.cli.views.text import clean, price_text, request_text, slippage_text, styled
+from bestex.domain.events import (
+    AttemptStory,
+    BuildingDetail,
+    CancelledDetail,
+    ConfirmedDetail,
+    Detail,
+    FailedDetail,
+    PendingDetail,
+    RoutingDetail,
+    SubmittedDetail,
+)
+from bestex.domain.orders import OrderView
+
+
+class Swap(msgspec.Struct, frozen=True):
+    """What is swapped for what: the names that amounts are shown with."""
+
+    token_in: str
+    token_out: str
+    pair: str
+
+
+class Step(msgspec.Struct, frozen=True):
+    """One event, ready to be shown."""
+
+    seq: int
+    status: str
+    attempt: int
+    at_us: int  # Unix time, microseconds
+    detail: Detail | dict[str, object]
+
+
+def step_of(update: Update) -> Step:
+    return Step(update.seq, update.status, update.attempt, update.at_us, detail_of(update))
+
+
+def swap_of_view(order: OrderView) -> Swap:
+    return Swap(order.token_in, order.token_out, order.pair)
+
+
+def swap_of_steps(steps: tuple[Step, ...]) -> Swap | None:
+    """From the `pending` event, if it is among them."""
+    for step in steps:
+        if isinstance(step.detail, PendingDetail):
+            return Swap(step.detail.token_in, step.detail.token_out, step.detail.pair)
+    return None
+
+
+def step_lines(step: Step, swap: Swap | None, *, quotes: bool = True) -> list[RenderableType]:
+    """What the event says; with `quotes`, also the venues side by side."""
+    token_in, token_out = (swap.token_in, swap.token_out) if swap is not None else ("", "")
+    match step.detail:
+        case PendingDetail() as pending:
+            return [_pending(pending)]
+        case RoutingDetail() as routing:
+            return _routing(step, routing, token_out, quotes=quotes)
+        case BuildingDetail() as building:
+            return _building(building, token_out, quotes=quotes)
+        case SubmittedDetail() as submitted:
+            return _submitted(submitted)
+        case ConfirmedDetail() as confirmed:
+            return _confirmed(confirmed, swap, token_in, token_out)
+        case FailedDetail() as failed:
+            return _failed(failed, token_out, quotes=quotes)
+        case CancelledDetail() as cancelled:
+            return [styled(f"by the {cancelled.by}")]
+        case dict() as unknown:
+            return [styled(f"{name}: {value}") for name, value in unknown.items()]
+        case _:
+            assert_never(step.detail)
+
+
+def _pending(pending: PendingDetail) -> Text:
+    text = styled(request_text(pending.side, pending.amount, pending.token_in, pending.token_out))
+    text.append(f" · {clean(pending.kind)} · slippage at most {pending.slippage_bps} bps")
+    if pending.client_order_id is not None:
+        text.append(f" · {clean(pending.client_order_id)}", style="dim")
+    return text
+
+
+def _routing(step: Step, routing: RoutingDetail, token_out: str, *, quotes: bool) -> list[RenderableType]:
+    lines: list[RenderableType] = []
+    previous = routing.previous
+    if previous is not None:
+        lines += _story(previous, token_out, quotes=quotes)
+    elif routing.reason is not None:
+        lines.append(styled(routing.reason, "yellow"))
+    if step.attempt > 1:
+        lines.append(Text(f"attempt {step.attempt}", style="bold"))
+    return lines
+
+
+def _story(story: AttemptStory, token_out: str, *, quotes: bool) -> list[RenderableType]:
+    """What became of an attempt that was given up."""
+    text = Text.assemble(
+        (f"attempt {story.attempt} given up: ", "yellow"), (clean(story.code), "bold yellow"), " ", clean(story.message)
+    )
+    if quotes and story.quotes:
+        return [quote_table(story.quotes, token_out), *quote_reasons(story.quotes), text]
+    return [text]
+
+
+def _building(building: BuildingDetail, token_out: str, *, quotes: bool) -> list[RenderableType]:
+    text = Text.assemble(
+        (clean(building.venue), "bold"),
+        f" pays {clean(building.amount_out)} {clean(token_out)}".rstrip(),
+        f" · at least {clean(building.min_amount_out)}",
+        f" · impact {building.price_impact_bps} bps",
+    )
+    if building.wraps_sol:
+        text.append(" · wraps SOL", style="dim")
+    if not quotes:
+        return [text]
+    losers = [quote for quote in building.quotes if not quote.chosen]
+    return [text, quote_table(building.quotes, token_out), *quote_reasons(losers)]
+
+
+def _submitted(submitted: SubmittedDetail) -> list[RenderableType]:
+    lines: list[RenderableType] = []
+    if submitted.signature is not None:
+        lines.append(
+            Text.assemble(("signature ", "dim"), clean(submitted.signature), no_wrap=True, overflow="ellipsis")
+        )
+    if submitted.cancel_requested:
+        lines.append(Text("cancel requested: no further attempt will be made", style="yellow"))
+    if submitted.note is not None:
+        lines.append(styled(submitted.note, "dim"))
+    return lines
+
+
+def _confirmed(confirmed: ConfirmedDetail, swap: Swap | None, token_in: str, token_out: str) -> list[RenderableType]:
+    amounts = f"{confirmed.amount_in} {token_in}".rstrip() + " → " + f"{confirmed.amount_out} {token_out}".rstrip()
+    price = price_text(confirmed.executed_price, swap.pair if swap is not None else None)
+    rest = f"{slippage_text(confirmed.slippage_bps)} · fee {confirmed.fee_paid} SOL"
+    return [
+        Text.assemble((clean(amounts), "bold green"), clean(f" at {price}")),
+        styled(f"{rest} · {confirmed.venue} · {confirmed.commitment}"),
+    ]
+
+
+def _failed(failed: FailedDetail, token_out: str, *, quotes: bool) -> list[RenderableType]:
+    """The code and the message; of the attempts only the last, for `routing` told of those before it."""
+    lines: list[RenderableType] = []
+    if failed.attempts:
+        last = failed.attempts[-1]
+        same = last.message == failed.message
+        if not same or last.quotes:
+            lines += _story(last, token_out, quotes=quotes)
+        if len(failed.attempts) > 1:
+            lines.append(Text(f"after {len(failed.attempts)} attempts", style="dim"))
+    return [Text.assemble((clean(failed.code), "bold red"), " ", clean(failed.message)), *lines]

@@ -1,0 +1,62 @@
+"""Settings: from the environment, as hosts set them; everything of our own begins with BESTEX_."""
+
+import os
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AliasChoices, Field, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+
+def default_data_dir() -> Path:
+    """Where the embedded database lives when nothing else is said."""
+    return Path("/var/lib/bestex") if os.geteuid() == 0 else Path("~/.local/share/bestex").expanduser()
+
+
+Words = Annotated[tuple[str, ...], NoDecode]
+
+
+class Settings(BaseSettings):
+    """Every setting with its unit and default."""
+
+    model_config = SettingsConfigDict(env_prefix="BESTEX_", frozen=True, extra="forbid", populate_by_name=True)
+
+    port: int = Field(4000, ge=1, le=65_535, validation_alias=AliasChoices("PORT", "port"))
+    host: str = "127.0.0.1"  # the address to listen on; until there are keys, only this machine's own
+    allowed_hosts: Words = ()  # Host headers admitted beside this machine's own, comma-separated
+    cors_origins: Words = ()  # front ends that may call, such as http://localhost:5173, comma-separated
+
+    database_url: str | None = Field(None, validation_alias=AliasChoices("DATABASE_URL", "database_url"))
+    data_dir: Path = Field(default_factory=default_data_dir)  # of the embedded database, without database_url
+    postgres_user: str = "nobody"  # whom the embedded server runs as when the engine runs as root
+
+    profile: Literal["realistic", "instant"] = "realistic"  # the simulated venues' times
+    seed: int = Field(1, ge=0, le=2**63 - 1)  # of the simulated market's nature
+    sim_slot_ms: int | None = Field(None, ge=1, le=60_000)  # None: 400, or 4 under `instant`
+    sim_faults: str = ""  # such as quote_timeout=0.1,raydium_down=1
+    tokens_file: Path | None = None  # the token registry; None: the built-in one
+
+    concurrency: int = Field(1_000, ge=1, le=1_000_000)  # orders executing at once
+    intake: int = Field(10_000, ge=1, le=10_000_000)  # orders waiting to be executed
+    quote_timeout_ms: int = Field(1_000, ge=1, le=60_000)  # each venue's deadline
+    quote_grace_ms: int = Field(250, ge=0, le=60_000)  # for the others once one venue has quoted
+    retry_attempts: int = Field(3, ge=1, le=3)
+    retry_base_ms: int = Field(500, ge=0, le=60_000)  # pause before the second attempt
+    retry_factor: float = Field(2.0, ge=1, le=10)
+    retry_max_ms: int = Field(10_000, ge=0, le=600_000)
+    retry_jitter: float = Field(0.2, ge=0, le=1)  # share of the pause that is random
+
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_json: bool | None = None  # None: for people on a terminal, JSON elsewhere
+
+    @field_validator("allowed_hosts", "cors_origins", mode="before")
+    @classmethod
+    def _words(cls, value: object) -> object:
+        return tuple(filter(None, (word.strip() for word in value.split(",")))) if isinstance(value, str) else value
+
+    @field_validator("host")
+    @classmethod
+    def _local_only(cls, value: str) -> str:
+        if value not in ("127.0.0.1", "localhost", "::1"):
+            raise ValueError("until there are keys, the engine listens on this machine's own addresses only")
+        return value

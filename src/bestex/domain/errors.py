@@ -1,0 +1,132 @@
+"""All errors of the engine, and the failure codes that orders end with.
+
+BestexError
+├── OrderError                 an attempt cannot go on; carries a FailureCode
+│   ├── NoRouteError
+│   ├── QuotesUnavailableError
+│   ├── StaleQuoteError
+│   ├── VenueDownError
+│   ├── SlippageExceededError
+│   ├── InsufficientFundsError
+│   ├── UnknownTokenError
+│   ├── BlockhashExpiredError
+│   ├── TransactionFailedError
+│   └── SafetyError
+├── ChainUnreachableError      the endpoint did not answer: what happened is unknown
+├── JournalError
+│   ├── JournalUnavailableError    nothing reached a commit; nothing is stored
+│   ├── OutcomeUnknownError        a commit was sent and its answer lost; it is being settled
+│   ├── AppendRefusedError         the order has moved on, or the lease is another's
+│   ├── DuplicateKeyError          the idempotency key is taken
+│   ├── EngineFencedError          another engine took this one's place
+│   └── JournalConfigurationError  the database may not be used as it is
+└── NotFoundError
+"""
+
+from enum import StrEnum
+
+
+class FailureCode(StrEnum):
+    """Why an order failed, or an attempt was given up. API, docs and metrics use this one list."""
+
+    QUOTE_TIMEOUT = "quote_timeout"  # no venue answered within its deadline
+    QUOTE_STALE = "quote_stale"  # every quote had gone stale before it could be used
+    VENUE_DOWN = "venue_down"  # the venue refused or broke while quoting or building
+    NO_ROUTE = "no_route"  # no venue has a pool for the pair, or none can fill the amount
+    SLIPPAGE_EXCEEDED = "slippage_exceeded"  # the swap would pay less than minAmountOut
+    INSUFFICIENT_FUNDS = "insufficient_funds"  # the wallet does not hold the amount and the fee
+    UNKNOWN_TOKEN = "unknown_token"  # the token is not in the registry any more
+    BLOCKHASH_EXPIRED = "blockhash_expired"  # proven not executed: its blockhash ran out
+    TRANSACTION_FAILED = "transaction_failed"  # the chain executed it with an error
+    INTERNAL = "internal"  # a defect of the engine; its log has the trace
+
+
+class BestexError(Exception):
+    """Any error this engine raises on purpose."""
+
+
+class OrderError(BestexError):
+    """An attempt cannot go on; `code` says why, the message says it to a person."""
+
+    code = FailureCode.INTERNAL
+
+
+class NoRouteError(OrderError):
+    code = FailureCode.NO_ROUTE
+
+
+class QuotesUnavailableError(OrderError):
+    code = FailureCode.QUOTE_TIMEOUT
+
+
+class StaleQuoteError(OrderError):
+    code = FailureCode.QUOTE_STALE
+
+
+class VenueDownError(OrderError):
+    code = FailureCode.VENUE_DOWN
+
+
+class SlippageExceededError(OrderError):
+    code = FailureCode.SLIPPAGE_EXCEEDED
+
+
+class InsufficientFundsError(OrderError):
+    code = FailureCode.INSUFFICIENT_FUNDS
+
+
+class UnknownTokenError(OrderError):
+    code = FailureCode.UNKNOWN_TOKEN
+
+
+class BlockhashExpiredError(OrderError):
+    code = FailureCode.BLOCKHASH_EXPIRED
+
+
+class TransactionFailedError(OrderError):
+    code = FailureCode.TRANSACTION_FAILED
+
+
+class SafetyError(OrderError):
+    """The engine caught itself about to do what it must not; nothing was signed."""
+
+
+class ChainUnreachableError(BestexError):
+    """The chain's endpoint did not answer or broke off: the outcome is unknown, never failed."""
+
+
+class JournalError(BestexError):
+    """The journal could not do what was asked."""
+
+
+class JournalUnavailableError(JournalError):
+    """The database cannot be reached and nothing of this reached a commit: nothing is stored."""
+
+
+class OutcomeUnknownError(JournalError):
+    """A commit was sent and its answer lost; the writer goes on settling it."""
+
+
+class AppendRefusedError(JournalError):
+    """The order has moved on, or another engine holds its lease: none of the rows are stored."""
+
+
+class DuplicateKeyError(JournalError):
+    """The caller's idempotency key or client order id belongs to `order_id` already."""
+
+    def __init__(self, order_id: str, same_request: bool) -> None:
+        super().__init__(f"the key belongs to order {order_id}")
+        self.order_id = order_id
+        self.same_request = same_request
+
+
+class EngineFencedError(JournalError):
+    """Another engine has this one's place: it may write no more."""
+
+
+class JournalConfigurationError(JournalError):
+    """The database may not be used as it is; the message says which setting and why."""
+
+
+class NotFoundError(BestexError):
+    """No such order."""

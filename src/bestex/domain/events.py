@@ -1,0 +1,198 @@
+"""Events: immutable facts about one order, numbered 1, 2, 3 ... within it. Their details are what watchers see.
+
+Amounts in details are decimal text in token units: the form the API shows is the form the log keeps.
+"""
+
+from datetime import UTC, datetime
+from functools import lru_cache
+from typing import Final
+
+import msgspec
+
+from bestex.domain.lifecycle import Status
+
+
+class QuoteRecord(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
+    """One venue's answer as the receipt keeps it: a quote, or the reason why there was none."""
+
+    venue: str
+    latency_ms: float  # from asking to the answer, or to the deadline
+    pool: str | None = None
+    amount_out: str | None = None  # after the venue's fee
+    fee: str | None = None
+    fee_token: str | None = None
+    price_impact_bps: int | None = None
+    net_amount_out: str | None = None  # what `choose` scores: amount_out less the network fee in token_out
+    chosen: bool = False
+    reason: str | None = None  # why it lost, or why there is no quote
+    error: str | None = None  # a FailureCode value, when there is no quote
+
+
+class AttemptStory(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
+    """What became of an attempt that was given up."""
+
+    attempt: int
+    code: str  # a FailureCode value
+    message: str
+    venue: str | None = None
+    signature: str | None = None  # when it was sent: proven not to have executed
+    quotes: tuple[QuoteRecord, ...] = ()  # when it ended before a venue was chosen
+
+
+class PendingDetail(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
+    kind: str
+    token_in: str
+    token_out: str
+    amount: str
+    slippage_bps: int
+    pair: str
+    side: str
+    client_order_id: str | None = None
+
+
+class RoutingDetail(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
+    reason: str | None = None  # why routing begins again
+    previous: AttemptStory | None = None  # the attempt that was given up, when there was one
+
+
+class BuildingDetail(msgspec.Struct, frozen=True, rename="camel"):
+    venue: str
+    pool: str
+    amount_out: str  # quoted
+    min_amount_out: str  # the chain enforces it
+    price_impact_bps: int
+    quotes: tuple[QuoteRecord, ...]
+    wraps_sol: bool  # native SOL is wrapped before the swap, or unwrapped after it
+
+
+class SubmittedDetail(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
+    """The attempt's signature; as a note on the same attempt, what is known without it."""
+
+    venue: str | None = None
+    signature: str | None = None
+    last_valid_block_height: int | None = None
+    cancel_requested: bool = False
+    note: str | None = None
+
+
+class ConfirmedDetail(msgspec.Struct, frozen=True, rename="camel"):
+    venue: str
+    tx_hash: str
+    amount_in: str
+    amount_out: str
+    executed_price: str
+    slippage_bps: float  # realised against the quote; negative when the fill was better
+    fee_paid: str  # network fee, in SOL
+    commitment: str
+
+
+class FailedDetail(msgspec.Struct, frozen=True, rename="camel"):
+    code: str
+    message: str
+    attempts: tuple[AttemptStory, ...]
+
+
+class CancelledDetail(msgspec.Struct, frozen=True, rename="camel"):
+    by: str  # "client"
+
+
+Detail = (
+    PendingDetail | RoutingDetail | BuildingDetail | SubmittedDetail | ConfirmedDetail | FailedDetail | CancelledDetail
+)
+
+
+class Event(msgspec.Struct, frozen=True):
+    """One fact about one order."""
+
+    order_id: str
+    seq: int  # 1, 2, 3 ... without a gap
+    status: Status
+    attempt: int  # 0 before the first
+    at_us: int  # Unix time, microseconds
+    detail: Detail
+    sealed: bytes = b""  # what the engine needs again and no watcher gets: the signed transaction
+
+
+class StoredEvent(msgspec.Struct, frozen=True):
+    """An event with its place in the whole log."""
+
+    position: int  # 1, 2, 3 ... in commit order
+    event: Event
+
+
+class SignedTransaction(msgspec.Struct, frozen=True):
+    """A transaction as it will be sent, again and again if need be; sealed into its `submitted` event."""
+
+    signature: str  # base58
+    raw: bytes  # the signed bytes
+    blockhash: str
+    blockhash_slot: int  # the slot that gave the blockhash: it cannot have landed before
+    last_valid_block_height: int
+
+
+class Update(msgspec.Struct, frozen=True, rename="camel"):
+    """An event as watchers get it."""
+
+    order_id: str
+    status: str
+    seq: int
+    attempt: int
+    timestamp: str  # RFC 3339, UTC
+    detail: Detail
+
+
+DETAIL_TYPES: Final[dict[Status, type[Detail]]] = {
+    Status.PENDING: PendingDetail,
+    Status.ROUTING: RoutingDetail,
+    Status.BUILDING: BuildingDetail,
+    Status.SUBMITTED: SubmittedDetail,
+    Status.CONFIRMED: ConfirmedDetail,
+    Status.FAILED: FailedDetail,
+    Status.CANCELLED: CancelledDetail,
+}
+
+_encoder = msgspec.json.Encoder()
+_decoders: Final = {status: msgspec.json.Decoder(kind) for status, kind in DETAIL_TYPES.items()}
+_sealed_decoder = msgspec.msgpack.Decoder(SignedTransaction)
+_sealed_encoder = msgspec.msgpack.Encoder()
+
+
+def encode_detail(detail: Detail) -> bytes:
+    """`detail` as the JSON object that the log keeps and watchers get."""
+    return _encoder.encode(detail)
+
+
+def decode_detail(status: Status, raw: bytes | str) -> Detail:
+    """The detail of a stored event of `status`."""
+    detail: Detail = _decoders[status].decode(raw)
+    return detail
+
+
+def seal(transaction: SignedTransaction) -> bytes:
+    return _sealed_encoder.encode(transaction)
+
+
+def unseal(sealed: bytes) -> SignedTransaction:
+    return _sealed_decoder.decode(sealed)
+
+
+def update_of(event: Event) -> Update:
+    return Update(
+        event.order_id,
+        event.status.value,
+        event.seq,
+        event.attempt,
+        timestamp_text(event.at_us),
+        event.detail,
+    )
+
+
+def timestamp_text(at_us: int) -> str:
+    """Unix microseconds as RFC 3339 in UTC, to the millisecond."""
+    seconds, rest = divmod(at_us, 1_000_000)
+    return f"{_second_text(seconds)}.{rest // 1000:03d}Z"
+
+
+@lru_cache(maxsize=64)
+def _second_text(seconds: int) -> str:
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}"

@@ -1,0 +1,67 @@
+"""Inline dispatch: orders accepted by this process run in it, so many at once, the others in the order they came."""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import structlog
+
+_log = structlog.get_logger(__name__)
+
+Job = Callable[[], Coroutine[Any, Any, None]]
+"""Executes one order from where it stands."""
+
+
+class InlineDispatcher:
+    """Runs jobs in this process, at most `concurrency` at once."""
+
+    def __init__(self, concurrency: int) -> None:
+        self._concurrency = concurrency
+        self._waiting: deque[tuple[str, Job]] = deque()
+        self._executing: dict[str, asyncio.Task[None]] = {}
+        self._stopped = False
+
+    @property
+    def waiting(self) -> int:
+        return len(self._waiting)
+
+    @property
+    def executing(self) -> int:
+        return len(self._executing)
+
+    def dispatch(self, order_id: str, job: Job) -> None:
+        """Run `job` as soon as there is room. After `stop` it is left for the next engine."""
+        if self._stopped:
+            return
+        if len(self._executing) < self._concurrency and order_id not in self._executing:
+            self._start(order_id, job)
+        else:
+            self._waiting.append((order_id, job))
+
+    async def stop(self) -> None:
+        """Stop what executes where it stands; the journal knows how to go on."""
+        self._stopped = True
+        self._waiting.clear()
+        tasks = list(self._executing.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _start(self, order_id: str, job: Job) -> None:
+        task = asyncio.get_running_loop().create_task(job())
+        self._executing[order_id] = task
+        task.add_done_callback(lambda done: self._finished(order_id, done))
+
+    def _finished(self, order_id: str, task: asyncio.Task[None]) -> None:
+        del self._executing[order_id]
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _log.error("order.executor_broke", order_id=order_id, exc_info=error)
+        for _ in range(len(self._waiting)):
+            if self._stopped or len(self._executing) >= self._concurrency:
+                return
+            next_id, job = self._waiting.popleft()
+            if next_id in self._executing:  # never two executors on one order
+                self._waiting.append((next_id, job))
+                continue
+            self._start(next_id, job)

@@ -1,0 +1,143 @@
+"""The engine: intake, dispatch, executor, landing and recovery, put together."""
+
+from typing import Final
+
+import msgspec
+import structlog
+
+from bestex.domain.errors import AppendRefusedError, JournalError, NotFoundError
+from bestex.domain.events import AttemptStory, CancelledDetail, Event, SubmittedDetail
+from bestex.domain.lifecycle import Status
+from bestex.domain.orders import OrderState, OrderView, fold
+from bestex.domain.tokens import TokenRegistry
+from bestex.engine.dispatch import InlineDispatcher
+from bestex.engine.executor import Executor
+from bestex.engine.intake import Intake, IntakeLimits
+from bestex.engine.landing import Landing, LandingLimits
+from bestex.engine.order_log import OrderLog
+from bestex.engine.recovery import Recovery
+from bestex.engine.retry import RetryPolicy
+from bestex.ports import Append, Chain, Clock, Ids, Journal, Lease
+from bestex.routing.router import Router
+
+CANCEL_TRIES: Final = 20
+REFOLD_PAUSE_S: Final = 0.5
+
+_log = structlog.get_logger(__name__)
+
+
+class EngineLimits(msgspec.Struct, frozen=True):
+    concurrency: int = 1_000  # orders executing at once; those that wait for proof are not counted
+    intake: IntakeLimits = IntakeLimits()
+    landing: LandingLimits = LandingLimits()
+    retry: RetryPolicy = RetryPolicy()
+
+
+class AlreadyEndedError(JournalError):
+    """The order has ended: there is nothing to cancel."""
+
+
+class Engine:
+    """Executes the orders that it accepts, and those that a dead engine left."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        router: Router,
+        chain: Chain,
+        tokens: TokenRegistry,
+        clock: Clock,
+        ids: Ids,
+        limits: EngineLimits,
+    ) -> None:
+        self._journal = journal
+        self._clock = clock
+        self.dispatcher = InlineDispatcher(limits.concurrency)
+        self.landing = Landing(chain, clock, ids, limits.landing, self._not_executed, self._refold)
+        self._executor = Executor(router, self.landing, limits.retry, clock, ids)
+        self._recovery = Recovery(journal, clock, tokens)
+        self.intake = Intake(journal, clock, ids, limits.intake, lambda: self.dispatcher.waiting, self._go_on)
+
+    async def run(self) -> None:
+        """Land what has been sent, for ever."""
+        await self.landing.run()
+
+    async def recover(self) -> int:
+        """Take over the open orders that no living engine holds; how many there were."""
+        total = 0
+        while True:
+            claimed, logs = await self._recovery.claim()
+            if not claimed:
+                return total
+            total += claimed
+            for log in logs:
+                self._go_on(log)
+
+    async def stop(self) -> None:
+        """Take no more orders and leave those that run where they stand."""
+        self.intake.closed = True
+        await self.dispatcher.stop()
+
+    async def cancel(self, order_id: str) -> OrderView:
+        """Cancel before signing at once; after it, note the wish: no further attempt is made.
+
+        Raises `NotFoundError`, `AlreadyEndedError`, or `JournalError` when the journal cannot be written.
+        """
+        for _ in range(CANCEL_TRIES):
+            events = [stored.event for stored in await self._journal.events(order_id)]
+            if not events:
+                raise NotFoundError(f"there is no order {order_id}")
+            state = fold(events)
+            if state.ended:
+                raise AlreadyEndedError(f"order {order_id} has ended as {state.status}")
+            if state.cancel_requested:
+                return state.view()
+            try:
+                await self._append_cancel(state)
+            except AppendRefusedError:
+                continue  # the order moved on meanwhile: look again
+            return state.view()
+        raise JournalError(f"order {order_id} moved on {CANCEL_TRIES} times while it was to be cancelled")
+
+    async def _append_cancel(self, state: OrderState) -> None:
+        base_seq, base_status = state.seq, state.status
+        signed = base_status is Status.SUBMITTED
+        event = Event(
+            order_id=state.order_id,
+            seq=base_seq + 1,
+            status=Status.SUBMITTED if signed else Status.CANCELLED,
+            attempt=state.attempt,
+            at_us=self._clock.now_us(),
+            detail=SubmittedDetail(cancel_requested=True) if signed else CancelledDetail("client"),
+        )
+        state.apply(event)
+        await self._journal.append(Append(state.order_id, base_seq, base_status, None, (event,), state.view()))
+
+    def _go_on(self, log: OrderLog) -> None:
+        if log.state.status is Status.SUBMITTED:
+            self.landing.resume(log)
+        else:
+            self.dispatcher.dispatch(log.order.id, lambda: self._executor.execute(log))
+
+    def _not_executed(self, log: OrderLog, story: AttemptStory) -> None:
+        self.dispatcher.dispatch(log.order.id, lambda: self._executor.execute(log, story))
+
+    def _refold(self, order_id: str) -> None:
+        """Read an order anew and go on from there, if this engine still holds it."""
+        self.dispatcher.dispatch(f"{order_id} refold", lambda: self._read_again(order_id))
+
+    async def _read_again(self, order_id: str) -> None:
+        while True:
+            try:
+                row = await self._journal.order(order_id)
+                if row is None or row.lease_owner != self._journal.engine_id:
+                    return
+                logs = await self._recovery.read([Lease(order_id, row.lease_epoch)])
+            except JournalError as error:
+                _log.warning("order.read_again_failed", order_id=order_id, error=str(error))
+                await self._clock.sleep(REFOLD_PAUSE_S)
+                continue
+            for log in logs:
+                if not log.state.ended:
+                    self._go_on(log)
+            return

@@ -1,0 +1,129 @@
+"""Execute an order: attempts of route, build and submit until one is sent or the order ends."""
+
+import structlog
+
+from bestex.domain.errors import (
+    AppendRefusedError,
+    ChainUnreachableError,
+    EngineFencedError,
+    FailureCode,
+    JournalError,
+    OrderError,
+)
+from bestex.domain.events import (
+    AttemptStory,
+    BuildingDetail,
+    CancelledDetail,
+    SignedTransaction,
+    SubmittedDetail,
+    seal,
+)
+from bestex.domain.lifecycle import Status
+from bestex.domain.money import format_amount, min_amount_out
+from bestex.domain.route import QuoteRequest, SwapRequest
+from bestex.engine.landing import Landing
+from bestex.engine.order_log import OrderLog
+from bestex.engine.retry import RetryPolicy
+from bestex.ports import Clock, Ids
+from bestex.routing.choose import NotChosen
+from bestex.routing.router import Router
+
+_log = structlog.get_logger(__name__)
+
+
+class Executor:
+    """Takes orders whose lease this engine holds as far as `submitted`; landing proves what became of them."""
+
+    def __init__(self, router: Router, landing: Landing, policy: RetryPolicy, clock: Clock, ids: Ids) -> None:
+        self._router = router
+        self._landing = landing
+        self._policy = policy
+        self._clock = clock
+        self._ids = ids
+
+    async def execute(self, log: OrderLog, given_up: AttemptStory | None = None) -> None:
+        """Execute the order from where its events left off; `given_up` is its last attempt, proven not executed.
+
+        Returns when the order has been sent, has ended, or has been taken over by another writer.
+        """
+        try:
+            if log.state.ended:
+                return
+            if log.state.status is Status.SUBMITTED and given_up is None:
+                self._landing.resume(log)  # an open attempt is resolved before anything else
+                return
+            await self._attempts(log, given_up)
+        except AppendRefusedError:
+            self._landing.reload(log)  # a cancel, or another engine: what stands in the journal decides
+        except EngineFencedError:
+            return  # the engine is stopping; the one that took its place executes the order
+        except JournalError as error:
+            _log.error("order.stopped", order_id=log.order.id, error=str(error))
+
+    async def _attempts(self, log: OrderLog, given_up: AttemptStory | None) -> None:
+        while True:
+            if given_up is not None:
+                if log.state.cancel_requested:
+                    await log.record(Status.CANCELLED, CancelledDetail("client"))
+                    return
+                if not self._policy.allows(given_up.attempt, FailureCode(given_up.code)):
+                    await log.failed(given_up)
+                    return
+                await self._clock.sleep(self._policy.pause_s(given_up.attempt, self._ids.fraction()))
+            # An attempt cut short before its signature was committed starts again under the same number.
+            attempt = given_up.attempt + 1 if given_up is not None else max(1, log.state.attempt)
+            log.routing(attempt, given_up)
+            request = await self._route(log)
+            if isinstance(request, AttemptStory):
+                given_up = request
+                continue
+            transaction = await self._build(log, request)
+            if isinstance(transaction, AttemptStory):
+                given_up = transaction
+                continue
+            submitted = SubmittedDetail(request.quote.venue, transaction.signature, transaction.last_valid_block_height)
+            await log.record(Status.SUBMITTED, submitted, transaction=transaction, sealed=seal(transaction))
+            await self._landing.land(log, transaction)
+            return
+
+    async def _route(self, log: OrderLog) -> SwapRequest | AttemptStory:
+        """Compare the venues and record the choice; the attempt's story when there is no quote to use."""
+        order = log.order
+        choice = await self._router.route(QuoteRequest(order.token_in, order.token_out, order.amount_in))
+        if isinstance(choice, NotChosen):
+            return log.story(choice.error.code, str(choice.error), choice.records)
+        quote = choice.quote
+        least = min_amount_out(quote.amount_out, order.slippage_bps)
+        decimals = order.token_out.decimals
+        building = BuildingDetail(
+            venue=quote.venue,
+            pool=quote.pool,
+            amount_out=format_amount(quote.amount_out, decimals),
+            min_amount_out=format_amount(least, decimals),
+            price_impact_bps=quote.price_impact_bps,
+            quotes=choice.records,
+            wraps_sol=order.token_in.is_native_sol or order.token_out.is_native_sol,
+        )
+        log.record(Status.BUILDING, building)
+        return SwapRequest(
+            order_id=order.id,
+            attempt=log.state.attempt,
+            token_in=order.token_in,
+            token_out=order.token_out,
+            amount_in=order.amount_in,
+            min_amount_out=least,
+            quote=quote,
+        )
+
+    async def _build(self, log: OrderLog, request: SwapRequest) -> SignedTransaction | AttemptStory:
+        """Have the venue build, simulate and sign; the attempt's story when it cannot."""
+        try:
+            return await self._router.venue(request.quote.venue).build(request)
+        except OrderError as error:
+            return log.story(error.code, str(error))
+        except ChainUnreachableError as error:
+            return log.story(FailureCode.VENUE_DOWN, f"the chain could not be asked: {error}")
+        except Exception as error:  # noqa: BLE001 -- whatever breaks in a venue ends the attempt, not the engine
+            _log.exception("venue.build_failed", venue=request.quote.venue, order_id=log.order.id)
+            message = f"{request.quote.venue} broke while building: {type(error).__name__}: {error}"
+            return log.story(FailureCode.VENUE_DOWN, message)

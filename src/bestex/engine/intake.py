@@ -1,0 +1,168 @@
+"""Intake: from a validated request to an order on disk. The answer is given after the commit."""
+
+import asyncio
+from collections.abc import Callable
+from hashlib import blake2b
+
+import msgspec
+
+from bestex.domain.errors import (
+    BestexError,
+    DuplicateKeyError,
+    JournalUnavailableError,
+    OutcomeUnknownError,
+)
+from bestex.domain.lifecycle import Status
+from bestex.domain.orders import Kind, Order, OrderState
+from bestex.domain.tokens import Token
+from bestex.engine.order_log import OrderLog
+from bestex.ports import Clock, Ids, Journal, NewOrder
+
+FIRST_LEASE_EPOCH = 1
+
+
+class OrderRequest(msgspec.Struct, frozen=True):
+    """What a client asks for, every field checked."""
+
+    kind: Kind
+    token_in: Token
+    token_out: Token
+    amount_in: int  # base units of token_in
+    slippage_bps: int
+    client_order_id: str | None = None
+
+    def fingerprint(self) -> bytes:
+        """The same for the same request however it was written down."""
+        parts = (
+            self.kind.value,
+            self.token_in.mint,
+            self.token_out.mint,
+            str(self.amount_in),
+            str(self.slippage_bps),
+            self.client_order_id or "",
+        )
+        return blake2b("\n".join(parts).encode(), digest_size=16).digest()
+
+
+class Accepted(msgspec.Struct, frozen=True):
+    order_id: str
+    created_us: int  # Unix time, microseconds
+
+
+class IntakeFullError(BestexError):
+    """As many orders wait as may."""
+
+
+class KeyUnderWayError(BestexError):
+    """An order with this idempotency key is being stored at this moment."""
+
+
+class KeyReusedError(BestexError):
+    """The idempotency key belongs to an order with another request."""
+
+
+class PendingOutcomeError(OutcomeUnknownError):
+    """The order's commit is under way and its answer is late."""
+
+    def __init__(self, order_id: str) -> None:
+        super().__init__(
+            "the database has not answered; the order may be stored. Repeat with the same key to find out."
+        )
+        self.order_id = order_id
+
+
+class IntakeLimits(msgspec.Struct, frozen=True):
+    waiting: int = 10_000  # orders accepted and not executing yet
+    answer_s: float = 5.0  # how long a client waits for the commit
+
+
+class Intake:
+    """Makes orders of requests."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        clock: Clock,
+        ids: Ids,
+        limits: IntakeLimits,
+        waiting: Callable[[], int],
+        accepted: Callable[[OrderLog], None],
+    ) -> None:
+        """`waiting` says how many orders wait to be executed; `accepted` gets each one that is on disk."""
+        self._journal = journal
+        self._clock = clock
+        self._ids = ids
+        self._limits = limits
+        self._waiting = waiting
+        self._accepted = accepted
+        self._committing = 0
+        self._keys: set[tuple[str, str, str]] = set()
+        self.closed = False
+
+    async def accept(self, request: OrderRequest, caller: str, idempotency_key: str | None) -> Accepted:
+        """Store the order and hand it on. On any error nothing is stored, `PendingOutcomeError` excepted.
+
+        The same key with the same request gives the first answer again.
+        """
+        if self.closed:
+            raise JournalUnavailableError("the engine is stopping")
+        if self._committing + self._waiting() >= self._limits.waiting:
+            raise IntakeFullError(f"{self._limits.waiting} orders wait already")
+        if idempotency_key is None and request.client_order_id is None:
+            return await self._store(request, caller, None)
+        keys = {("idempotency", idempotency_key), ("client", request.client_order_id)}
+        held = {(caller, scope, key) for scope, key in keys if key is not None}
+        if held & self._keys:
+            raise KeyUnderWayError("an order with this key is being stored at this moment")
+        self._keys |= held
+        try:
+            return await self._store(request, caller, idempotency_key)
+        except DuplicateKeyError as duplicate:
+            if not duplicate.same_request:
+                raise KeyReusedError(f"the key belongs to order {duplicate.order_id}, another request") from duplicate
+            first = (await self._journal.events(duplicate.order_id))[0].event
+            return Accepted(first.order_id, first.at_us)
+        finally:
+            self._keys -= held
+
+    async def _store(self, request: OrderRequest, caller: str, idempotency_key: str | None) -> Accepted:
+        order = Order(
+            self._ids.order_id(),
+            request.kind,
+            request.token_in,
+            request.token_out,
+            request.amount_in,
+            request.slippage_bps,
+            self._clock.now_us(),
+            request.client_order_id,
+        )
+        new = NewOrder(
+            order.id,
+            order.kind.value,
+            order.pair.name,
+            caller,
+            idempotency_key,
+            request.client_order_id,
+            request.fingerprint() if idempotency_key or request.client_order_id else b"",
+        )
+        log = OrderLog(self._journal, self._clock, order, OrderState(), FIRST_LEASE_EPOCH)
+        appended = log.record(Status.PENDING, order.pending_detail(), new=new)
+        self._committing += 1
+        appended.add_done_callback(lambda done: self._committed(log, done))
+        await self._answer(appended, order.id)
+        return Accepted(order.id, log.state.created_us)
+
+    def _committed(self, log: OrderLog, appended: "asyncio.Future[int]") -> None:
+        """Whatever became of the client, an order on disk is executed."""
+        self._committing -= 1
+        if not appended.cancelled() and appended.exception() is None:
+            self._accepted(log)
+
+    async def _answer(self, appended: "asyncio.Future[int]", order_id: str) -> None:
+        done, _ = await asyncio.wait((appended,), timeout=self._limits.answer_s)
+        if done:
+            appended.result()
+        elif self._journal.withdraw(appended):
+            raise JournalUnavailableError("the database does not answer; nothing was stored")
+        else:
+            raise PendingOutcomeError(order_id)

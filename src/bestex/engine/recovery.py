@@ -1,0 +1,72 @@
+"""Recovery: fold every open order that no living engine holds, and put it back where it belongs."""
+
+from collections.abc import Sequence
+from typing import Final
+
+import structlog
+
+from bestex.domain.errors import FailureCode, UnknownTokenError
+from bestex.domain.events import AttemptStory, Event, FailedDetail
+from bestex.domain.lifecycle import Status
+from bestex.domain.orders import fold, order_from_pending
+from bestex.domain.tokens import TokenRegistry
+from bestex.engine.order_log import OrderLog, open_transaction
+from bestex.ports import Append, Clock, Journal, Lease
+
+CLAIM_ORDERS: Final = 1_000
+"""Leases claimed and histories read at a time."""
+
+_log = structlog.get_logger(__name__)
+
+
+class Recovery:
+    """Reads orders back from the journal."""
+
+    def __init__(self, journal: Journal, clock: Clock, tokens: TokenRegistry) -> None:
+        self._journal = journal
+        self._clock = clock
+        self._tokens = tokens
+
+    async def claim(self) -> tuple[int, list[OrderLog]]:
+        """Claim the next open orders: how many leases were had, and the orders to go on with."""
+        leases = await self._journal.claim(CLAIM_ORDERS)
+        return len(leases), await self.read(leases)
+
+    async def read(self, leases: Sequence[Lease]) -> list[OrderLog]:
+        """These orders as their events say they stand; those that cannot go on are ended instead."""
+        histories = await self._journal.histories([lease.order_id for lease in leases])
+        logs = []
+        for lease in leases:
+            events = histories[lease.order_id]
+            try:
+                logs.append(self._log_of(events, lease.epoch))
+            except UnknownTokenError as error:
+                self._end(events, lease, error)
+        return logs
+
+    def _log_of(self, events: list[Event], epoch: int) -> OrderLog:
+        order = order_from_pending(events[0], self._tokens)
+        log = OrderLog(self._journal, self._clock, order, fold(events), epoch)
+        log.transaction = open_transaction(events)
+        return log
+
+    def _end(self, events: list[Event], lease: Lease, error: UnknownTokenError) -> None:
+        """End an order whose token left the registry, unless a transaction of it may still land."""
+        state = fold(events)
+        if state.ended:
+            return
+        if state.status in (None, Status.SUBMITTED):
+            _log.error("recovery.token_missing", order_id=lease.order_id, error=str(error))
+            return
+        story = AttemptStory(state.attempt, FailureCode.UNKNOWN_TOKEN.value, str(error))
+        base_seq, base_status = state.seq, state.status
+        failed = Event(
+            order_id=lease.order_id,
+            seq=base_seq + 1,
+            status=Status.FAILED,
+            attempt=state.attempt,
+            at_us=self._clock.now_us(),
+            detail=FailedDetail(story.code, story.message, (*state.attempts, story)),
+        )
+        state.apply(failed)
+        self._journal.append(Append(lease.order_id, base_seq, base_status, lease.epoch, (failed,), state.view()))

@@ -1,0 +1,95 @@
+"""The hub within one process: committed events to whoever watches, each through a bounded queue of its own."""
+
+import asyncio
+from collections import deque
+from collections.abc import Sequence
+from typing import Final
+
+from bestex.domain.events import StoredEvent
+
+QUEUE_EVENTS: Final = 256
+"""Events waiting for one watcher. One that falls further behind reads the journal instead."""
+
+
+class LocalSubscription:
+    """One watcher's queue."""
+
+    def __init__(self, hub: "LocalHub", order_id: str | None, limit: int) -> None:
+        self._hub = hub
+        self.order_id = order_id
+        self._limit = limit
+        self._events: deque[StoredEvent] = deque()
+        self._overflowed = False
+        self._waiter: asyncio.Future[None] | None = None
+
+    def offer(self, event: StoredEvent) -> None:
+        if len(self._events) >= self._limit:
+            self._events.clear()
+            self._overflowed = True
+        if not self._overflowed:
+            self._events.append(event)
+        waiter = self._waiter
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
+
+    async def next(self) -> Sequence[StoredEvent] | None:
+        """Wait for events; None when some were dropped because the queue overflowed: read the journal."""
+        while not self._events and not self._overflowed:
+            self._waiter = asyncio.get_running_loop().create_future()
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
+        if self._overflowed:
+            self._overflowed = False
+            return None
+        events = tuple(self._events)
+        self._events.clear()
+        return events
+
+    def close(self) -> None:
+        self._hub.forget(self)
+
+
+class LocalHub:
+    """`Hub` for the watchers of one process."""
+
+    def __init__(self, queue_events: int = QUEUE_EVENTS) -> None:
+        self._queue_events = queue_events
+        self._by_order: dict[str, list[LocalSubscription]] = {}
+        self._of_all: list[LocalSubscription] = []
+
+    @property
+    def watchers(self) -> int:
+        return len(self._of_all) + sum(map(len, self._by_order.values()))
+
+    def publish(self, events: Sequence[StoredEvent]) -> None:
+        by_order = self._by_order
+        if by_order:
+            for event in events:
+                for subscription in by_order.get(event.event.order_id, ()):
+                    subscription.offer(event)
+        for subscription in self._of_all:
+            for event in events:
+                subscription.offer(event)
+
+    def watch(self, order_id: str) -> LocalSubscription:
+        subscription = LocalSubscription(self, order_id, self._queue_events)
+        self._by_order.setdefault(order_id, []).append(subscription)
+        return subscription
+
+    def watch_all(self) -> LocalSubscription:
+        subscription = LocalSubscription(self, None, self._queue_events * 16)
+        self._of_all.append(subscription)
+        return subscription
+
+    def forget(self, subscription: LocalSubscription) -> None:
+        if subscription.order_id is None:
+            if subscription in self._of_all:
+                self._of_all.remove(subscription)
+            return
+        of_order = self._by_order.get(subscription.order_id, [])
+        if subscription in of_order:
+            of_order.remove(subscription)
+        if not of_order:
+            self._by_order.pop(subscription.order_id, None)

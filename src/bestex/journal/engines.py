@@ -1,0 +1,100 @@
+"""Which engine lives on a database: enrolment, signs of life, and taking a dead one's place.
+
+An inline engine executes the orders that it accepts, so two of them may not share a database. An engine is dead
+when it has been silent for `ENGINE_TTL`, or at once when the connection that gave its signs of life is gone from a
+server that has not restarted since.
+"""
+
+import asyncio
+from typing import Final
+
+import asyncpg
+import structlog
+
+from bestex.domain.errors import EngineFencedError, JournalError
+from bestex.journal.postgres import ENGINE_TTL, connect
+from bestex.journal.queries import QUERIES
+from bestex.ports import Clock
+
+SIGN_OF_LIFE_EVERY_S: Final = 1.0
+_LOOK_AGAIN_S: Final = 0.2
+_LOCK: Final = 0x656E67696E65  # "engine": one enrolment at a time over a database
+
+_log = structlog.get_logger(__name__)
+
+
+class EngineAlreadyRunningError(JournalError):
+    """A living engine has the database."""
+
+
+class Enrolment:
+    """This engine's place on the database."""
+
+    def __init__(self, dsn: str, engine_id: str, about: str, clock: Clock, mode: str = "inline") -> None:
+        self._dsn = dsn
+        self.engine_id = engine_id
+        self._about = about
+        self._clock = clock
+        self._mode = mode
+        self._connection: asyncpg.Connection | None = None
+
+    async def enrol(self) -> None:
+        """Take the place, waiting at most `ENGINE_TTL` for a dead one's to fall free.
+
+        Raises `EngineAlreadyRunningError` when the engine that has it gives a sign of life.
+        """
+        connection = self._connection = await connect(self._dsn, "bestex life")
+        first_seen: dict[str, object] = {}
+        while True:
+            async with connection.transaction():
+                await connection.execute("select pg_advisory_xact_lock($1)", _LOCK)
+                living = []
+                for row in await connection.fetch(QUERIES["engines"], self._mode, ENGINE_TTL):
+                    if row["silent"] or row["disconnected"]:
+                        _log.info("engine.place_taken", of=str(row["id"]), about=row["about"])
+                        await connection.execute(QUERIES["bury_engine"], row["id"])
+                    else:
+                        living.append(row)
+                if not living:
+                    await connection.execute(QUERIES["enrol_engine"], self.engine_id, self._mode, self._about)
+                    await connection.execute(QUERIES["enrol_writer"], self.engine_id)
+                    return
+            for row in living:
+                if first_seen.setdefault(str(row["id"]), row["seen_at"]) != row["seen_at"]:
+                    raise EngineAlreadyRunningError(
+                        f"another engine runs on this database ({row['about']}). Two inline engines may not share"
+                        " one: stop it, or give this one another BESTEX_DATA_DIR or DATABASE_URL."
+                    )
+            await self._clock.sleep(_LOOK_AGAIN_S)
+
+    async def keep(self) -> None:
+        """Give signs of life for ever. Ends by `EngineFencedError` when the place is another's."""
+        while True:
+            try:
+                await self._sign()
+            except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
+                _log.warning("engine.sign_of_life_failed", error=str(error) or type(error).__name__)
+                self._drop()
+            await self._clock.sleep(SIGN_OF_LIFE_EVERY_S)
+
+    async def leave(self) -> None:
+        """Give the place up at a clean exit, so that the next engine need not wait."""
+        try:
+            async with asyncio.timeout(1.0):
+                if self._connection is not None:
+                    await self._connection.execute(QUERIES["bury_engine"], self.engine_id)
+        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
+            _log.warning("engine.leave_failed", error=str(error) or type(error).__name__)
+        self._drop()
+
+    async def _sign(self) -> None:
+        if self._connection is None:
+            self._connection = await connect(self._dsn, "bestex life")
+        done = await self._connection.execute(QUERIES["sign_of_life"], self.engine_id, timeout=10)
+        if done == "UPDATE 0":
+            raise EngineFencedError("another engine took this one's place on the database")
+
+    def _drop(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.terminate()

@@ -1,0 +1,181 @@
+"""The journal in memory: the same writer over a store that keeps its rows in this process. For tests and simulation."""
+
+import asyncio
+from collections.abc import Sequence
+
+from bestex.domain.errors import (
+    AppendRefusedError,
+    DuplicateKeyError,
+    EngineFencedError,
+    JournalError,
+)
+from bestex.domain.events import Event, StoredEvent
+from bestex.domain.lifecycle import ENDS, NEXT, Status
+from bestex.domain.orders import OrderView
+from bestex.journal.writer import GroupCommitWriter, MergedRows, Verdict
+from bestex.ports import Append, Clock, JournalListener, Lease, NewOrder, OrderFilter, OrderRow
+
+
+class _Order:
+    __slots__ = ("epoch", "events", "owner", "seq", "status", "view")
+
+    def __init__(self) -> None:
+        self.view: OrderView | None = None
+        self.owner: str | None = None
+        self.epoch = 0
+        self.seq = 0
+        self.status: Status | None = None
+        self.events: list[StoredEvent] = []
+
+
+class MemoryDatabase:
+    """What the engines' journals share; it outlives them as a database does."""
+
+    def __init__(self) -> None:
+        self.log: list[StoredEvent] = []
+        self.orders: dict[str, _Order] = {}
+        self.keys: dict[tuple[str, str, str], NewOrder] = {}
+        self.engines: dict[str, tuple[int, Verdict]] = {}  # living engines: last commit and its answer
+
+    def enrol(self, engine_id: str) -> None:
+        self.engines[engine_id] = (0, Verdict(0, {}))
+
+    def bury(self, engine_id: str) -> None:
+        self.engines.pop(engine_id, None)
+
+
+class MemoryStore:
+    """Makes one engine's commits on a `MemoryDatabase`."""
+
+    def __init__(self, database: MemoryDatabase, engine_id: str) -> None:
+        self._database = database
+        self._engine_id = engine_id
+
+    async def commit(self, number: int, rows: Sequence[MergedRows]) -> Verdict:
+        database = self._database
+        if self._engine_id not in database.engines:
+            raise EngineFencedError(f"engine {self._engine_id} has lost its place to another")
+        last, answer = database.engines[self._engine_id]
+        if number == last:
+            return answer
+        refused: dict[str, JournalError] = {}
+        first_position = len(database.log) + 1
+        for merged in rows:
+            error = self._refusal(merged)
+            if error is None:
+                self._store(merged)
+            else:
+                refused[merged.first.order_id] = error
+        verdict = Verdict(first_position, refused)
+        database.engines[self._engine_id] = (number, verdict)
+        return verdict
+
+    def _refusal(self, merged: MergedRows) -> JournalError | None:
+        first = merged.first
+        order = self._database.orders.get(first.order_id)
+        status = first.base_status
+        for append in merged.appends:
+            for event in append.events:
+                if event.status not in (frozenset({Status.PENDING}) if status is None else NEXT[status]):
+                    return AppendRefusedError(f"order {first.order_id}: {event.status} may not follow {status}")
+                status = event.status
+        if first.new is not None:
+            if (holder := self._holder(first.new)) is not None:
+                return DuplicateKeyError(holder.order_id, holder.request_hash == first.new.request_hash)
+            return None if order is None else JournalError(f"order {first.order_id} exists already")
+        if order is None or (order.seq, order.status) != (first.base_seq, first.base_status):
+            return AppendRefusedError(f"order {first.order_id} has moved on")
+        if first.lease_epoch is not None and (order.owner, order.epoch) != (self._engine_id, first.lease_epoch):
+            return AppendRefusedError(f"order {first.order_id} is leased to another")
+        return None
+
+    def _holder(self, new: NewOrder) -> NewOrder | None:
+        keys = self._database.keys
+        return next((keys[key] for key in _keys(new) if key in keys), None)
+
+    def _store(self, merged: MergedRows) -> None:
+        database = self._database
+        first = merged.first
+        order = database.orders.setdefault(first.order_id, _Order())
+        if first.new is not None:
+            for key in _keys(first.new):
+                database.keys[key] = first.new
+            if first.lease_epoch is not None:
+                order.owner, order.epoch = self._engine_id, first.lease_epoch
+        for append in merged.appends:
+            for event in append.events:
+                stored = StoredEvent(len(database.log) + 1, event)
+                database.log.append(stored)
+                order.events.append(stored)
+        last = merged.last.events[-1]
+        order.seq, order.status, order.view = last.seq, last.status, merged.last.view
+
+
+def _keys(new: NewOrder) -> list[tuple[str, str, str]]:
+    keys = (("idempotency", new.idempotency_key), ("client", new.client_order_id))
+    return [(new.caller, kind, key) for kind, key in keys if key is not None]
+
+
+class MemoryJournal:
+    """`Journal` over a `MemoryDatabase` for one engine."""
+
+    def __init__(self, database: MemoryDatabase, engine_id: str, clock: Clock) -> None:
+        self.engine_id = engine_id
+        self.database = database
+        database.enrol(engine_id)
+        self.writer = GroupCommitWriter(MemoryStore(database, engine_id), clock)
+
+    async def run(self) -> None:
+        await self.writer.run()
+
+    async def drain(self) -> None:
+        await self.writer.drain()
+
+    def append(self, append: Append) -> "asyncio.Future[int]":
+        return self.writer.append(append)
+
+    def withdraw(self, appended: "asyncio.Future[int]") -> bool:
+        return self.writer.withdraw(appended)
+
+    def listen(self, listener: JournalListener) -> None:
+        self.writer.listen(listener)
+
+    async def events(self, order_id: str, after_seq: int = 0) -> list[StoredEvent]:
+        order = self.database.orders.get(order_id)
+        return order.events[after_seq:] if order else []
+
+    async def histories(self, order_ids: Sequence[str]) -> dict[str, list[Event]]:
+        return {order_id: [stored.event for stored in await self.events(order_id)] for order_id in order_ids}
+
+    async def feed(self, after_position: int, limit: int) -> list[StoredEvent]:
+        return self.database.log[after_position : after_position + limit]
+
+    async def head(self) -> int:
+        return len(self.database.log)
+
+    async def order(self, order_id: str) -> OrderRow | None:
+        order = self.database.orders.get(order_id)
+        if order is None or order.view is None:
+            return None
+        return OrderRow(order.view, order.owner, order.epoch)
+
+    async def orders(self, where: OrderFilter, limit: int, before_id: str | None) -> list[OrderView]:
+        newest_first = sorted(self.database.orders.items(), reverse=True)
+        views = (order.view for order_id, order in newest_first if before_id is None or order_id < before_id)
+        found = [
+            view
+            for view in views
+            if view is not None
+            and (where.status is None or view.status == where.status)
+            and (where.pair is None or view.pair == where.pair)
+            and (where.kind is None or view.kind == where.kind)
+        ]
+        return found[:limit]
+
+    async def claim(self, limit: int) -> list[Lease]:
+        leases: list[Lease] = []
+        for order_id, order in sorted(self.database.orders.items()):
+            if len(leases) < limit and order.status not in ENDS and order.owner not in self.database.engines:
+                order.owner, order.epoch = self.engine_id, order.epoch + 1
+                leases.append(Lease(order_id, order.epoch))
+        return leases

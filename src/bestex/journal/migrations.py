@@ -1,0 +1,76 @@
+"""Bring a database to this release's schema: numbered files in order, then the functions and the lifecycle guard."""
+
+from importlib import resources
+from typing import Final
+
+import asyncpg
+
+from bestex.domain.errors import JournalConfigurationError
+from bestex.domain.lifecycle import FIRST, NEXT
+from bestex.journal.postgres import connect
+from bestex.journal.queries import sql_text
+
+MINIMUM_SERVER: Final = 17
+_LOCK: Final = 0x62657374_6578  # "bestex": one migration at a time over a database
+
+
+def transitions() -> set[tuple[str, str]]:
+    """Every (before, after) that the lifecycle allows; '' stands for "no event yet"."""
+    allowed = {(before.value, after.value) for before, followers in NEXT.items() for after in followers}
+    return allowed | {("", FIRST.value)}
+
+
+async def migrate(dsn: str) -> None:
+    """Check the server's settings and apply what is missing. `JournalConfigurationError` says what is wrong."""
+    connection = await connect(dsn, "bestex migration")
+    try:
+        await _check_server(connection)
+        async with connection.transaction():
+            await connection.execute("select pg_advisory_xact_lock($1)", _LOCK)
+            await _apply(connection)
+    finally:
+        await connection.close()
+
+
+async def _check_server(connection: asyncpg.Connection) -> None:
+    version: int = int(await connection.fetchval("select current_setting('server_version_num')")) // 10_000
+    if version < MINIMUM_SERVER:
+        raise JournalConfigurationError(f"PostgreSQL {version} is too old: {MINIMUM_SERVER} or later is needed")
+    encoding = await connection.fetchval("select current_setting('server_encoding')")
+    if encoding != "UTF8":
+        raise JournalConfigurationError(f"the database's encoding is {encoding}: UTF8 is needed")
+    for setting in ("fsync", "synchronous_commit"):
+        # What connections get by themselves: ours asks for synchronous_commit, but an operator's must have it too.
+        value = await connection.fetchval("select reset_val from pg_settings where name = $1", setting)
+        if value == "off":
+            raise JournalConfigurationError(
+                f"PostgreSQL runs with {setting} = off: an accepted order could be lost. Set it to on."
+            )
+
+
+async def _apply(connection: asyncpg.Connection) -> None:
+    await connection.execute(
+        """create schema if not exists bestex;
+           create table if not exists bestex.migrations (
+               version integer primary key, name text not null,
+               applied_at timestamptz not null default clock_timestamp())"""
+    )
+    applied: set[int] = {row[0] for row in await connection.fetch("select version from bestex.migrations")}
+    files = {int(name[:4]): name for name in _migration_files()}
+    if unknown := applied - files.keys():
+        raise JournalConfigurationError(
+            f"the database has migration {max(unknown)} of a later release; this one knows up to {max(files)}"
+        )
+    for version in sorted(files.keys() - applied):
+        await connection.execute(sql_text(files[version]))
+        await connection.execute(
+            "insert into bestex.migrations (version, name) values ($1, $2)", version, files[version]
+        )
+    await connection.execute(sql_text("functions.sql"))
+    await connection.execute("delete from bestex.lifecycle")
+    await connection.executemany("insert into bestex.lifecycle (before, after) values ($1, $2)", sorted(transitions()))
+
+
+def _migration_files() -> list[str]:
+    names = (entry.name for entry in resources.files("bestex.journal").joinpath("sql").iterdir())
+    return sorted(name for name in names if name[:4].isdigit() and name.endswith(".sql"))

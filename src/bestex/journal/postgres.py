@@ -1,0 +1,231 @@
+"""The journal on PostgreSQL: the store behind the group-commit writer, and the reads."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from typing import Any, Final
+
+import asyncpg
+
+from bestex.domain.errors import (
+    AppendRefusedError,
+    DuplicateKeyError,
+    EngineFencedError,
+    JournalError,
+    JournalUnavailableError,
+)
+from bestex.domain.events import Event, StoredEvent
+from bestex.domain.lifecycle import ENDS, Status
+from bestex.domain.orders import OrderView
+from bestex.journal.queries import QUERIES
+from bestex.journal.rows import append_columns, decode_view, stored_event
+from bestex.journal.writer import (
+    CommitUnknownError,
+    GroupCommitWriter,
+    MergedRows,
+    RowsRejectedError,
+    StoreUnavailableError,
+    Verdict,
+)
+from bestex.ports import Append, Clock, JournalListener, Lease, OrderFilter, OrderRow
+
+ENGINE_TTL: Final = timedelta(seconds=5)
+"""An engine that gave no sign of life for this long has lost its leases."""
+
+CONNECT_TIMEOUT_S: Final = 3.0
+COMMIT_TIMEOUT_S: Final = 60.0
+READ_TIMEOUT_S: Final = 15.0
+READ_CONNECTIONS: Final = 4
+
+_LOST: Final = (OSError, TimeoutError, asyncpg.InterfaceError, asyncpg.PostgresConnectionError)
+_FENCED: Final = "BX001"
+
+
+async def connect(dsn: str, application: str) -> asyncpg.Connection:
+    """A connection set up as the journal needs it."""
+    return await asyncpg.connect(
+        dsn,
+        timeout=CONNECT_TIMEOUT_S,
+        command_timeout=COMMIT_TIMEOUT_S,
+        server_settings={"application_name": application, "synchronous_commit": "on", "TimeZone": "UTC"},
+    )
+
+
+class PostgresStore:
+    """Makes the writer's commits over a connection of its own."""
+
+    def __init__(self, dsn: str, engine_id: str) -> None:
+        self._dsn = dsn
+        self._engine_id = engine_id
+        self._connection: asyncpg.Connection | None = None
+
+    async def commit(self, number: int, rows: Sequence[MergedRows]) -> Verdict:
+        connection = await self._connected()
+        columns = append_columns(rows)
+        try:
+            row = await connection.fetchrow(QUERIES["append"], self._engine_id, number, *columns)
+        except asyncpg.PostgresError as error:
+            raise await self._translated(error) from error
+        except _LOST as error:
+            await self.close()
+            raise CommitUnknownError(str(error) or type(error).__name__) from error
+        if row is None:
+            raise RowsRejectedError("the append function gave no answer")
+        refused: dict[str, JournalError] = {}
+        for order_id, reason in zip(row["refused"], row["reasons"], strict=True):
+            refused[str(order_id)] = await self._refusal(connection, str(order_id), reason, rows)
+        return Verdict(row["first_position"], refused)
+
+    async def close(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.terminate()
+
+    async def _connected(self) -> asyncpg.Connection:
+        if self._connection is None or self._connection.is_closed():
+            try:
+                self._connection = await connect(self._dsn, "bestex writer")
+            except (asyncpg.PostgresError, *_LOST) as error:
+                raise StoreUnavailableError(str(error) or type(error).__name__) from error
+        return self._connection
+
+    async def _translated(self, error: asyncpg.PostgresError) -> Exception:
+        """What an error from the server means for the commit."""
+        state = error.sqlstate or ""
+        if state == _FENCED:
+            return EngineFencedError(str(error))
+        if state.startswith(("08", "57P")):  # the connection was cut, maybe in the middle of the commit
+            await self.close()
+            return CommitUnknownError(str(error))
+        if state.startswith(("53", "55", "57", "58", "40", "25")):  # resources, operator, I/O: rolled back
+            await self.close()
+            return StoreUnavailableError(str(error))
+        return RowsRejectedError(f"{type(error).__name__}: {error}")
+
+    async def _refusal(
+        self, connection: asyncpg.Connection, order_id: str, reason: str, rows: Sequence[MergedRows]
+    ) -> JournalError:
+        if reason != "duplicate":
+            return AppendRefusedError(f"order {order_id} has moved on, or its lease is another's ({reason})")
+        new = next(merged.first.new for merged in rows if merged.first.order_id == order_id)
+        if new is None:
+            return JournalError(f"order {order_id} exists already")
+        try:
+            holder = await connection.fetchrow(QUERIES["keys"], new.caller, new.idempotency_key, new.client_order_id)
+        except (asyncpg.PostgresError, *_LOST) as error:
+            await self.close()
+            raise CommitUnknownError(str(error) or type(error).__name__) from error
+        if holder is None:
+            return JournalError(f"order {order_id} exists already")
+        return DuplicateKeyError(str(holder["id"]), bytes(holder["request_hash"]) == new.request_hash)
+
+
+class PostgresJournal:
+    """`Journal` on PostgreSQL for one engine."""
+
+    def __init__(self, dsn: str, engine_id: str, clock: Clock) -> None:
+        self.engine_id = engine_id
+        self._dsn = dsn
+        self._store = PostgresStore(dsn, engine_id)
+        self.writer = GroupCommitWriter(self._store, clock)
+        self._pool: asyncpg.Pool | None = None
+        self._opening = asyncio.Lock()
+
+    @property
+    def available(self) -> bool:
+        """Whether the last commit reached the database."""
+        return self.writer.available
+
+    async def run(self) -> None:
+        """Write what is appended, until cancelled or fenced out."""
+        await self.writer.run()
+
+    async def drain(self) -> None:
+        await self.writer.drain()
+
+    async def close(self) -> None:
+        self.writer.close()
+        await self._store.close()
+        if self._pool is not None:
+            self._pool.terminate()
+
+    def append(self, append: Append) -> "asyncio.Future[int]":
+        return self.writer.append(append)
+
+    def withdraw(self, appended: "asyncio.Future[int]") -> bool:
+        return self.writer.withdraw(appended)
+
+    def listen(self, listener: JournalListener) -> None:
+        self.writer.listen(listener)
+
+    async def events(self, order_id: str, after_seq: int = 0) -> list[StoredEvent]:
+        rows = await self._fetch("events_of_order", order_id, after_seq)
+        return [stored_event(row) for row in rows]
+
+    async def histories(self, order_ids: Sequence[str]) -> dict[str, list[Event]]:
+        histories: dict[str, list[Event]] = {order_id: [] for order_id in order_ids}
+        for row in await self._fetch("events_of_orders", list(order_ids)):
+            event = stored_event(row).event
+            histories[event.order_id].append(event)
+        return histories
+
+    async def feed(self, after_position: int, limit: int) -> list[StoredEvent]:
+        rows = await self._fetch("feed", after_position, limit)
+        return [stored_event(row) for row in rows]
+
+    async def head(self) -> int:
+        rows = await self._fetch("head")
+        position: int = rows[0]["position"]
+        return position
+
+    async def order(self, order_id: str) -> OrderRow | None:
+        rows = await self._fetch("order", order_id)
+        if not rows:
+            return None
+        row = rows[0]
+        owner = row["lease_owner"]
+        return OrderRow(decode_view(row["view"]), str(owner) if owner else None, row["lease_epoch"])
+
+    async def orders(self, where: OrderFilter, limit: int, before_id: str | None) -> list[OrderView]:
+        arguments: list[Any] = [before_id, where.pair, where.kind, limit]
+        match where.status:
+            case None:
+                query = "orders_newest"
+            case Status.CONFIRMED:
+                query = "orders_confirmed"
+            case status:
+                query = "orders_unfilled" if status in ENDS else "orders_open"
+                arguments.append(status.value)
+        return [decode_view(row["view"]) for row in await self._fetch(query, *arguments)]
+
+    async def claim(self, limit: int) -> list[Lease]:
+        rows = await self._fetch("claim", self.engine_id, ENGINE_TTL, limit)
+        return sorted((Lease(str(row["id"]), row["lease_epoch"]) for row in rows), key=lambda lease: lease.order_id)
+
+    async def _fetch(self, query: str, *arguments: object) -> list[asyncpg.Record]:
+        async with self._reading() as connection:
+            rows: list[asyncpg.Record] = await connection.fetch(QUERIES[query], *arguments, timeout=READ_TIMEOUT_S)
+            return rows
+
+    @asynccontextmanager
+    async def _reading(self) -> AsyncIterator[Any]:
+        """A connection to read with; what keeps it from being had is `JournalUnavailableError`."""
+        try:
+            async with self._opening:
+                if self._pool is None:
+                    self._pool = await asyncpg.create_pool(
+                        self._dsn,
+                        min_size=1,
+                        max_size=READ_CONNECTIONS,
+                        timeout=CONNECT_TIMEOUT_S,
+                        server_settings={"application_name": "bestex reader", "TimeZone": "UTC"},
+                    )
+            async with self._pool.acquire(timeout=READ_TIMEOUT_S) as connection:
+                yield connection
+        except _LOST as error:
+            raise JournalUnavailableError(f"the database cannot be read: {error or type(error).__name__}") from error
+        except asyncpg.PostgresError as error:
+            if (error.sqlstate or "").startswith(("08", "53", "57", "58")):
+                raise JournalUnavailableError(f"the database cannot be read: {error}") from error
+            raise

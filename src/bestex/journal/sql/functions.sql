@@ -1,0 +1,121 @@
+-- The append function. Replaced at every start, so that it is always this release's.
+--
+-- Takes one group commit's rows and stores each order's rows all or none:
+--   n_* one element per new order, u_* one per order that exists, e_* one per event,
+--   an order's events side by side and in order.
+-- An order is refused when it has moved on or its lease is another's ('moved'), when its idempotency key or
+-- client order id is taken ('duplicate'), or when its events do not follow the lifecycle ('illegal').
+-- The events of the others get the positions first_position, first_position + 1, ... in the order given.
+-- Called again with the commit number of its last call it changes nothing and gives that call's answer.
+--
+-- Lock order: the writer's row, the head of the log, orders. Sequential scans are off because the plans are
+-- kept for the life of a connection, and those made while the tables are small must not outlive that.
+
+create or replace function bestex.append(
+    p_engine uuid, p_commit bigint,
+    n_id uuid[], n_kind text[], n_pair text[], n_caller text[], n_key text[], n_client text[], n_hash bytea[],
+    n_status text[], n_seq integer[], n_attempt integer[], n_ended text[], n_epoch integer[], n_view text[],
+    u_id uuid[], u_base integer[], u_from text[], u_epoch integer[],
+    u_status text[], u_seq integer[], u_attempt integer[], u_ended text[], u_view text[],
+    e_id uuid[], e_seq integer[], e_from text[], e_status text[], e_attempt integer[],
+    e_at_us bigint[], e_detail text[], e_sealed bytea[],
+    out first_position bigint, out refused uuid[], out reasons text[]
+)
+language plpgsql
+set search_path = bestex, pg_temp
+set enable_seqscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
+set jit = off
+as $$
+declare
+    writer   bestex.writers%rowtype;
+    head     bigint;
+    accepted uuid[];
+    illegal  uuid[];
+    inserted bigint;
+begin
+    select * into writer from writers w where w.engine_id = p_engine for update;
+    if not found then
+        raise exception 'engine % has lost its place to another', p_engine using errcode = 'BX001';
+    end if;
+    if writer.last_commit = p_commit then
+        first_position := writer.first_position;
+        refused := writer.refused;
+        reasons := writer.reasons;
+        return;
+    end if;
+    if writer.last_commit + 1 <> p_commit then
+        raise exception 'commit % cannot follow commit %', p_commit, writer.last_commit using errcode = 'BX002';
+    end if;
+
+    select position into head from log_head for update;
+    first_position := head + 1;
+    refused := '{}';
+    reasons := '{}';
+
+    select coalesce(array_agg(distinct e.id), '{}') into illegal
+      from (select t.id, t.seq, t.came_from, t.status,
+                   lag(t.id) over (order by t.ord) as last_id,
+                   lag(t.seq) over (order by t.ord) as last_seq,
+                   lag(t.status) over (order by t.ord) as last_status
+              from unnest(e_id, e_seq, e_from, e_status) with ordinality
+                   as t (id, seq, came_from, status, ord)) e
+     where (e.last_id = e.id and (e.came_from <> e.last_status or e.seq <> e.last_seq + 1))
+        or not exists (select from lifecycle l where l.before = e.came_from and l.after = e.status);
+    if illegal <> '{}' then
+        refused := illegal;
+        reasons := array_fill('illegal'::text, array[cardinality(illegal)]);
+    end if;
+
+    if cardinality(n_id) > 0 then
+        with new as (
+            insert into orders (id, kind, pair, caller, idempotency_key, client_order_id, request_hash,
+                                status, seq, attempt, ended, lease_owner, lease_epoch, view)
+            select n.id, n.kind, n.pair, n.caller, n.key, n.client, n.hash, n.status, n.seq, n.attempt, n.ended,
+                   case when n.epoch is null then null else p_engine end, coalesce(n.epoch, 0), n.view::json
+              from unnest(n_id, n_kind, n_pair, n_caller, n_key, n_client, n_hash,
+                          n_status, n_seq, n_attempt, n_ended, n_epoch, n_view)
+                   as n (id, kind, pair, caller, key, client, hash, status, seq, attempt, ended, epoch, view)
+             where n.id <> all (illegal)
+            on conflict do nothing
+            returning id)
+        select coalesce(array_agg(id), '{}') into accepted from new;
+        if cardinality(accepted) < cardinality(n_id) then
+            select refused || array_agg(id), reasons || array_agg('duplicate'::text) into refused, reasons
+              from unnest(n_id) as n (id) where id <> all (accepted) and id <> all (illegal);
+        end if;
+    end if;
+
+    if cardinality(u_id) > 0 then
+        with moved as (
+            update orders o
+               set status = u.status, seq = u.seq, attempt = u.attempt, ended = u.ended, view = u.view::json
+              from unnest(u_id, u_base, u_from, u_epoch, u_status, u_seq, u_attempt, u_ended, u_view)
+                   as u (id, base, came_from, epoch, status, seq, attempt, ended, view)
+             where o.id = u.id and o.seq = u.base and o.status = u.came_from
+               and (u.epoch is null or (o.lease_epoch = u.epoch and o.lease_owner = p_engine))
+               and u.id <> all (illegal)
+            returning o.id)
+        select coalesce(array_agg(id), '{}') into accepted from moved;
+        if cardinality(accepted) < cardinality(u_id) then
+            select refused || array_agg(id), reasons || array_agg('moved'::text) into refused, reasons
+              from unnest(u_id) as u (id) where id <> all (accepted) and id <> all (illegal);
+        end if;
+    end if;
+
+    insert into events (position, order_id, seq, status, attempt, at, detail, sealed)
+    select head + row_number() over (order by e.ord), e.id, e.seq, e.status, e.attempt,
+           timestamptz 'epoch' + e.at_us * interval '1 microsecond', e.detail::json, e.sealed
+      from unnest(e_id, e_seq, e_status, e_attempt, e_at_us, e_detail, e_sealed) with ordinality
+           as e (id, seq, status, attempt, at_us, detail, sealed, ord)
+     where e.id <> all (refused);
+    get diagnostics inserted = row_count;
+
+    update log_head set position = head + inserted;
+    update writers w
+       set last_commit = p_commit, first_position = append.first_position,
+           refused = append.refused, reasons = append.reasons
+     where w.engine_id = p_engine;
+end
+$$;

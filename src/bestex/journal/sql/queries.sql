@@ -1,0 +1,96 @@
+-- Every query of the journal by name: `-- name: NAME` begins one. Named here, used in postgres.py and engines.py.
+
+-- name: append
+-- The one round trip of a group commit; see functions.sql.
+select first_position, refused, reasons
+  from bestex.append($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20,
+                     $21, $22, $23, $24, $25, $26, $27, $28, $29, $30, $31, $32)
+
+-- name: events_of_order
+select position, order_id, seq, status, attempt, (extract(epoch from at) * 1000000)::bigint as at_us, detail, sealed
+  from bestex.events where order_id = $1 and seq > $2 order by seq
+
+-- name: events_of_orders
+-- The whole history of many orders at once, for recovery.
+select position, order_id, seq, status, attempt, (extract(epoch from at) * 1000000)::bigint as at_us, detail, sealed
+  from bestex.events where order_id = any ($1::uuid[]) order by order_id, seq
+
+-- name: feed
+select position, order_id, seq, status, attempt, (extract(epoch from at) * 1000000)::bigint as at_us, detail, sealed
+  from bestex.events where position > $1 order by position limit $2
+
+-- name: head
+select position from bestex.log_head
+
+-- name: order
+select view, lease_owner, lease_epoch from bestex.orders where id = $1
+
+-- name: orders_newest
+select view from bestex.orders
+ where ($1::uuid is null or id < $1)
+   and ($2::text is null or pair = $2) and ($3::text is null or kind = $3)
+ order by id desc limit $4
+
+-- name: orders_open
+select view from bestex.orders
+ where ended is null and status = $5 and ($1::uuid is null or id < $1)
+   and ($2::text is null or pair = $2) and ($3::text is null or kind = $3)
+ order by id desc limit $4
+
+-- name: orders_unfilled
+select view from bestex.orders
+ where ended = $5 and ended <> 'confirmed' and ($1::uuid is null or id < $1)
+   and ($2::text is null or pair = $2) and ($3::text is null or kind = $3)
+ order by id desc limit $4
+
+-- name: orders_confirmed
+select view from bestex.orders
+ where ended = 'confirmed' and ($1::uuid is null or id < $1)
+   and ($2::text is null or pair = $2) and ($3::text is null or kind = $3)
+ order by id desc limit $4
+
+-- name: keys
+-- Whose the idempotency key or the client order id is.
+select id, request_hash from bestex.orders
+ where caller = $1 and (idempotency_key = $2 or client_order_id = $3)
+ order by id limit 1
+
+-- name: claim
+-- Leases of open orders that no living engine holds, oldest first.
+update bestex.orders o
+   set lease_owner = $1, lease_epoch = o.lease_epoch + 1
+ where o.id in (
+       select c.id from bestex.orders c
+        where c.ended is null
+          and (c.lease_owner is null or not exists (
+              select from bestex.engines e
+               where e.id = c.lease_owner and e.seen_at > clock_timestamp() - $2::interval))
+        order by c.id limit $3 for update skip locked)
+returning o.id, o.lease_epoch
+
+-- name: counts
+select status, count(*) as orders from bestex.orders where ended is null group by status
+
+-- name: engines
+-- The engines of a mode, with what tells the living from the dead.
+select id, about, seen_at, seen_at < clock_timestamp() - $2::interval as silent,
+       backend_start >= pg_postmaster_start_time() and not exists (
+           select from pg_stat_activity a
+            where a.pid = e.backend_pid and a.backend_start = e.backend_start) as disconnected
+  from bestex.engines e where mode = $1
+
+-- name: bury_engine
+delete from bestex.engines where id = $1
+
+-- name: enrol_engine
+insert into bestex.engines (id, mode, about, backend_pid, backend_start)
+select $1, $2, $3, pid, backend_start from pg_stat_activity where pid = pg_backend_pid()
+
+-- name: enrol_writer
+insert into bestex.writers (engine_id) values ($1)
+
+-- name: sign_of_life
+update bestex.engines e
+   set seen_at = clock_timestamp(), backend_pid = a.pid, backend_start = a.backend_start
+  from pg_stat_activity a
+ where e.id = $1 and a.pid = pg_backend_pid()

@@ -1,0 +1,305 @@
+"""Group commit: everything that queued while the last commit ran goes into the next one.
+
+One writer per engine, one commit in flight. The writer knows nothing of SQL: a `Store` makes the commit.
+
+- An order's queued appends are merged while each builds on the one before; one that does not waits for a later
+  commit, where the store decides.
+- An append that is refused takes the order's appends queued behind it with it.
+- A commit whose answer was lost is sent again, the same rows under the same number, until it is answered.
+- While the store cannot be reached, new orders are refused at once and running orders' rows wait.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Sequence
+from typing import Final, Protocol
+
+import structlog
+
+from bestex.domain.errors import (
+    AppendRefusedError,
+    EngineFencedError,
+    JournalError,
+    JournalUnavailableError,
+)
+from bestex.domain.events import StoredEvent
+from bestex.ports import Append, Clock, JournalListener
+
+MAX_COMMIT_EVENTS: Final = 4_000
+MAX_QUEUED_APPENDS: Final = 200_000
+RECONNECT_PAUSES_S: Final = (0.05, 0.1, 0.2, 0.5, 1.0)
+
+_log = structlog.get_logger(__name__)
+
+
+class StoreUnavailableError(Exception):
+    """The store was not reached, or refused the whole commit: nothing of it is stored."""
+
+
+class CommitUnknownError(Exception):
+    """The commit was sent and its answer lost: it may be stored now or a moment later."""
+
+
+class RowsRejectedError(Exception):
+    """The store rejects a row for what it holds: a defect; nothing of the commit is stored."""
+
+
+class Verdict:
+    """A commit's answer."""
+
+    __slots__ = ("first_position", "refused")
+
+    def __init__(self, first_position: int, refused: dict[str, JournalError]) -> None:
+        self.first_position = first_position  # of the first event of the first order not refused
+        self.refused = refused  # by order id
+
+
+class MergedRows:
+    """All of one order's rows in one commit: appends that build on each other."""
+
+    __slots__ = ("appends", "futures", "last")
+
+    def __init__(self, append: Append, future: "asyncio.Future[int]") -> None:
+        self.appends = [append]
+        self.futures = [future]
+        self.last = append
+
+    @property
+    def first(self) -> Append:
+        return self.appends[0]
+
+    def continues(self, append: Append) -> bool:
+        last = self.last.events[-1]
+        return append.base_seq == last.seq and append.lease_epoch == self.first.lease_epoch
+
+    def add(self, append: Append, future: "asyncio.Future[int]") -> None:
+        self.appends.append(append)
+        self.futures.append(future)
+        self.last = append
+
+
+class Store(Protocol):
+    async def commit(self, number: int, rows: Sequence[MergedRows]) -> Verdict:
+        """Store each order's rows, all or none. Called again with the same number, give the same answer.
+
+        Raises the three errors above, or `EngineFencedError`.
+        """
+
+
+class GroupCommitWriter:
+    """The engine's only writer of the journal."""
+
+    def __init__(self, store: Store, clock: Clock) -> None:
+        self._store = store
+        self._clock = clock
+        self._queue: deque[tuple[Append, asyncio.Future[int]]] = deque()
+        self._wake = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._number = 0
+        self._listeners: list[JournalListener] = []
+        self._in_flight: set[asyncio.Future[int]] = set()
+        self._fenced: EngineFencedError | None = None
+        self._closed = False
+        self.available = True
+        self.commits = 0
+        self.events = 0
+
+    def listen(self, listener: JournalListener) -> None:
+        """Call `listener` with every commit's events, after the commit and before its waiters go on."""
+        self._listeners.append(listener)
+
+    def append(self, append: Append) -> "asyncio.Future[int]":
+        future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        if self._fenced is not None:
+            future.set_exception(self._fenced)
+        elif self._closed or len(self._queue) >= MAX_QUEUED_APPENDS or (append.new and not self.available):
+            future.set_exception(_unreachable())
+        else:
+            self._queue.append((append, future))
+            self._wake.set()
+            self._idle.clear()
+        if future.done():
+            future.exception()  # not awaiting it is the caller's right
+        return future
+
+    def withdraw(self, future: "asyncio.Future[int]") -> bool:
+        """Take a queued append back; False when its commit is under way or done."""
+        if future.done() or future in self._in_flight:
+            return False
+        future.cancel()
+        return True
+
+    async def run(self) -> None:
+        """Commit what is queued, for ever. Ends only by `EngineFencedError` or cancellation."""
+        while True:
+            if not self._queue:
+                self._idle.set()
+                self._wake.clear()
+                await self._wake.wait()
+            rows = self._take()
+            if not rows:
+                continue
+            await self._commit(rows)
+
+    async def drain(self) -> None:
+        """Wait until everything queued has been committed."""
+        await self._idle.wait()
+
+    def close(self) -> None:
+        """Take no more appends."""
+        self._closed = True
+
+    def _take(self) -> list[MergedRows]:
+        taken: dict[str, MergedRows] = {}
+        kept: list[tuple[Append, asyncio.Future[int]]] = []
+        behind: set[str] = set()  # orders with an append that waits for a later commit
+        queue = self._queue
+        events = 0
+        while queue and events < MAX_COMMIT_EVENTS:
+            item = queue.popleft()
+            append, future = item
+            if future.cancelled():
+                continue
+            order_id = append.order_id
+            rows = taken.get(order_id)
+            if rows is None:
+                taken[order_id] = MergedRows(append, future)
+            elif order_id not in behind and rows.continues(append):
+                rows.add(append, future)
+            else:
+                behind.add(order_id)
+                kept.append(item)
+                continue
+            events += len(append.events)
+        queue.extendleft(reversed(kept))
+        return list(taken.values())
+
+    async def _commit(self, rows: list[MergedRows]) -> None:
+        """Commit `rows`, however long it takes."""
+        number = self._number + 1
+        sent = False
+        tries = 0
+        self._in_flight = {future for merged in rows for future in merged.futures}
+        verdict = None
+        while verdict is None:
+            if tries:
+                await self._clock.sleep(RECONNECT_PAUSES_S[min(tries, len(RECONNECT_PAUSES_S)) - 1])
+            tries += 1
+            try:
+                verdict = await self._store.commit(number, rows)
+            except CommitUnknownError as error:
+                sent = True
+                _log.warning("journal.commit_unknown", commit=number, orders=len(rows), error=str(error))
+            except StoreUnavailableError as error:
+                if self.available:
+                    _log.warning("journal.unavailable", error=str(error))
+                self.available = False
+                self._release_queued_new_orders()
+                if not sent:
+                    rows = self._release_new_orders(rows)
+                    if not rows:
+                        self.available = True  # nothing to try again with: the next order is the probe
+                        return
+            except RowsRejectedError as error:
+                await self._isolate(rows, error)
+                return
+            except EngineFencedError as error:
+                self._fence(rows, error)
+                raise
+        if not self.available:
+            _log.info("journal.available")
+        self.available = True
+        self._number = number
+        self._in_flight = set()
+        self._settle(rows, verdict)
+
+    def _release_new_orders(self, rows: list[MergedRows]) -> list[MergedRows]:
+        """Answer new orders that reached no commit; keep the rows of running ones."""
+        kept = []
+        for merged in rows:
+            if merged.first.new is None:
+                kept.append(merged)
+            else:
+                self._fail(merged, _unreachable())
+        self._in_flight = {future for merged in kept for future in merged.futures}
+        return kept
+
+    def _release_queued_new_orders(self) -> None:
+        kept: deque[tuple[Append, asyncio.Future[int]]] = deque()
+        for append, future in self._queue:
+            if append.new is None:
+                kept.append((append, future))
+            else:
+                _fail_future(future, _unreachable())
+        self._queue = kept
+
+    async def _isolate(self, rows: list[MergedRows], error: RowsRejectedError) -> None:
+        """One bad row must not stop the others: commit the halves apart."""
+        if len(rows) == 1:
+            _log.error("journal.rows_rejected", order_id=rows[0].first.order_id, error=str(error))
+            self._in_flight = set()
+            self._fail(rows[0], JournalError(f"the journal rejects the rows: {error}"))
+            self._refuse_queued(rows[0].first.order_id)
+            return
+        middle = len(rows) // 2
+        await self._commit(rows[:middle])
+        await self._commit(rows[middle:])
+
+    def _settle(self, rows: list[MergedRows], verdict: Verdict) -> None:
+        self.commits += 1
+        position = verdict.first_position
+        refused = verdict.refused
+        stored: list[StoredEvent] = []
+        answers: list[tuple[asyncio.Future[int], int]] = []
+        for merged in rows:
+            if refused and (error := refused.get(merged.first.order_id)) is not None:
+                self._fail(merged, error)
+                self._refuse_queued(merged.first.order_id)
+                continue
+            for append, future in zip(merged.appends, merged.futures, strict=True):
+                for event in append.events:
+                    stored.append(StoredEvent(position, event))
+                    position += 1
+                answers.append((future, position - 1))
+        self.events += len(stored)
+        for listener in self._listeners:
+            listener(stored)
+        for future, last_position in answers:
+            if not future.done():
+                future.set_result(last_position)
+
+    def _refuse_queued(self, order_id: str) -> None:
+        """Refuse what is queued behind a refused append of the order."""
+        kept: deque[tuple[Append, asyncio.Future[int]]] = deque()
+        for item in self._queue:
+            append, future = item
+            if append.order_id == order_id:
+                _fail_future(future, AppendRefusedError(f"an earlier row of order {order_id} was refused"))
+            else:
+                kept.append(item)
+        self._queue = kept
+
+    def _fence(self, rows: list[MergedRows], error: EngineFencedError) -> None:
+        self._fenced = error
+        self._in_flight = set()
+        for merged in rows:
+            self._fail(merged, error)
+        for _, future in self._queue:
+            _fail_future(future, error)
+        self._queue.clear()
+        self._idle.set()
+
+    def _fail(self, merged: MergedRows, error: JournalError) -> None:
+        for future in merged.futures:
+            _fail_future(future, error)
+
+
+def _unreachable() -> JournalUnavailableError:
+    return JournalUnavailableError("the database cannot be reached; nothing was stored")
+
+
+def _fail_future(future: "asyncio.Future[int]", error: JournalError) -> None:
+    if not future.done():
+        future.set_exception(error)
+        future.exception()  # a caller that does not wait for it asks its order's log later

@@ -1,0 +1,97 @@
+"""Counts and gauges for Prometheus, and the form of the log."""
+
+import logging
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+
+import structlog
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from bestex.domain.events import FailedDetail, RoutingDetail, StoredEvent
+from bestex.domain.lifecycle import ENDS, Status
+
+Gauge = Callable[[], float]
+
+
+class Metrics(Collector):
+    """Counts committed events as plain integers; Prometheus' own types would cost the hot path more."""
+
+    def __init__(self) -> None:
+        self._events: Counter[Status] = Counter()
+        self._ended: Counter[Status] = Counter()
+        self._given_up: Counter[str] = Counter()
+        self._commits = 0
+        self._gauges: dict[str, tuple[str, Gauge]] = {}
+        self._registry = CollectorRegistry()
+        self._registry.register(self)
+
+    def gauge(self, name: str, meaning: str, read: Gauge) -> None:
+        """Show `read()` as `bestex_<name>`."""
+        self._gauges[name] = (meaning, read)
+
+    def committed(self, events: Sequence[StoredEvent]) -> None:
+        """Count one commit's events; a listener of the journal."""
+        self._commits += 1
+        for stored in events:
+            event = stored.event
+            status = event.status
+            self._events[status] += 1
+            if status in ENDS:
+                self._ended[status] += 1
+            detail = event.detail
+            if isinstance(detail, RoutingDetail) and detail.previous is not None:
+                self._given_up[detail.previous.code] += 1
+            elif isinstance(detail, FailedDetail):
+                self._given_up[detail.code] += 1
+
+    def collect(self) -> Iterator[CounterMetricFamily | GaugeMetricFamily]:
+        accepted = CounterMetricFamily("bestex_orders_accepted", "Orders stored")
+        accepted.add_metric([], self._events[Status.PENDING])
+        yield accepted
+        ended = CounterMetricFamily("bestex_orders_ended", "Orders that ended, by status", labels=["status"])
+        for status in sorted(ENDS):
+            ended.add_metric([status.value], self._ended[status])
+        yield ended
+        events = CounterMetricFamily("bestex_events", "Events committed, by status", labels=["status"])
+        for status in Status:
+            events.add_metric([status.value], self._events[status])
+        yield events
+        given_up = CounterMetricFamily(
+            "bestex_attempts_given_up", "Attempts that did not execute, by failure code", labels=["code"]
+        )
+        for code, count in sorted(self._given_up.items()):
+            given_up.add_metric([code], count)
+        yield given_up
+        commits = CounterMetricFamily("bestex_commits", "Group commits")
+        commits.add_metric([], self._commits)
+        yield commits
+        for name, (meaning, read) in self._gauges.items():
+            yield GaugeMetricFamily(f"bestex_{name}", meaning, read())
+
+    def text(self) -> bytes:
+        """The exposition format."""
+        return generate_latest(self._registry)
+
+
+def set_up_logging(level: str, *, as_json: bool) -> None:
+    """Structured log lines on standard error: for people on a terminal, JSON elsewhere."""
+    renderer: structlog.types.Processor
+    if as_json:
+        renderer = structlog.processors.JSONRenderer()
+    else:
+        renderer = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+    exceptions: list[structlog.types.Processor] = [structlog.processors.format_exc_info] if as_json else []
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            *exceptions,
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )

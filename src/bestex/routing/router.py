@@ -1,0 +1,82 @@
+"""Ask all venues at once, each under its own deadline."""
+
+import asyncio
+from collections.abc import Sequence
+
+import msgspec
+import structlog
+
+from bestex.domain.errors import FailureCode, OrderError
+from bestex.domain.route import Quote, QuoteRequest
+from bestex.ports import Clock, Venue
+from bestex.routing.choose import Answer, Chosen, NotChosen, choose
+
+_log = structlog.get_logger(__name__)
+
+
+class QuoteLimits(msgspec.Struct, frozen=True):
+    """How long venues get."""
+
+    deadline_s: float = 1.0  # for each venue's answer
+    grace_s: float = 0.25  # for the others once one has quoted: a slow venue must not hold the order up
+
+
+class Router:
+    """Quotes from every venue, and the choice between them."""
+
+    def __init__(self, venues: Sequence[Venue], clock: Clock, limits: QuoteLimits) -> None:
+        self._venues = {venue.name: venue for venue in venues}
+        self._clock = clock
+        self._limits = limits
+
+    def venue(self, name: str) -> Venue:
+        return self._venues[name]
+
+    async def route(self, request: QuoteRequest) -> Chosen | NotChosen:
+        """The choice among all venues' answers. Never raises for what a venue does."""
+        answers = await self._ask_all(request)
+        return choose(answers, request.token_out, self._clock.now_us())
+
+    async def _ask_all(self, request: QuoteRequest) -> list[Answer]:
+        loop = asyncio.get_running_loop()
+        began = self._clock.monotonic()
+        asked = {loop.create_task(venue.quote(request)): name for name, venue in self._venues.items()}
+        answers: dict[str, Answer] = {}
+        waiting = set(asked)
+        deadline = began + self._limits.deadline_s
+        try:
+            while waiting:
+                left = deadline - self._clock.monotonic()
+                done, waiting = await asyncio.wait(waiting, timeout=max(left, 0.0), return_when=asyncio.FIRST_COMPLETED)
+                if not done:
+                    break
+                now = self._clock.monotonic()
+                for task in done:
+                    answer = self._answer(asked[task], task, now - began)
+                    answers[answer.venue] = answer
+                    if answer.quote is not None:
+                        deadline = min(deadline, now + self._limits.grace_s)
+        finally:
+            for task in waiting:
+                task.cancel()
+        late_ms = _milliseconds(self._clock.monotonic() - began)
+        late = f"did not answer within {late_ms:.0f} ms"
+        return [
+            answers.get(name) or Answer(name, late_ms, error=FailureCode.QUOTE_TIMEOUT, message=late)
+            for name in self._venues
+        ]
+
+    def _answer(self, venue: str, task: asyncio.Task[Quote], took_s: float) -> Answer:
+        latency_ms = _milliseconds(took_s)
+        error = asyncio.CancelledError() if task.cancelled() else task.exception()
+        if error is None:
+            return Answer(venue, latency_ms, quote=task.result())
+        if isinstance(error, OrderError):
+            return Answer(venue, latency_ms, error=error.code, message=str(error))
+        _log.warning("venue.quote_failed", venue=venue, error=repr(error))
+        message = f"broke while quoting: {type(error).__name__}: {error}"
+        return Answer(venue, latency_ms, error=FailureCode.VENUE_DOWN, message=message)
+
+
+def _milliseconds(seconds: float) -> float:
+    return round(seconds * 1000, 1)

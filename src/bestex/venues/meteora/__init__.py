@@ -1,0 +1,1 @@
+"""Meteora: DAMM v2 pools."""

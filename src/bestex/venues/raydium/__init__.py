@@ -1,0 +1,1 @@
+"""Raydium: constant-product pools (CPMM)."""

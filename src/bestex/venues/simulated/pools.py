@@ -1,0 +1,121 @@
+"""The two kinds of pool the market has, as integer state that swaps and arbitrage move.
+
+A pool trades token A against token B; its price is base units of B per base unit of A. Swaps use the on-chain
+programs' integer math. Arbitrage is nature: it sets the price the world's other traders lead the pool to.
+"""
+
+import math
+from typing import Final, NamedTuple, Protocol
+
+from bestex.domain.tokens import Token
+from bestex.venues.meteora import damm_v2
+from bestex.venues.meteora.damm_v2 import CollectFeeMode
+from bestex.venues.raydium import cpmm
+
+RAYDIUM_FEE_PPM: Final = 2_500
+METEORA_FEE_BILLIONTHS: Final = 2_000_000
+_Q64: Final = 2.0**64
+
+
+class Swap(NamedTuple):
+    """What a swap would do; `Pool.apply` makes it happen."""
+
+    amount_out: int  # base units the trader receives
+    fee: int  # the pool's fee, base units of the input token when fee_on_input, else of the output token
+    fee_on_input: bool
+    next_state: tuple[int, int]
+
+
+class Pool(Protocol):
+    """A pool at one venue. `state` is all of it that changes, two integers."""
+
+    venue: str
+    address: str
+    token_a: Token
+    token_b: Token
+    state: tuple[int, int]
+    settled_us: int  # when arbitrage last moved it, Unix microseconds; 0: never
+
+    def swap(self, amount_in: int, a_to_b: bool) -> Swap:
+        """What selling `amount_in` of A (`a_to_b`) or of B gives; `ValueError` when it is too large for the pool."""
+
+    def impact_bps(self, amount_in: int, swap: Swap, a_to_b: bool) -> int:
+        """How much worse than the spot price `swap` executes, its fee left out: bps, rounded up."""
+
+    def log_price(self) -> float: ...
+
+    def move_to(self, log_price: float) -> None:
+        """Move along the curve to a price, at the pool's own depth."""
+
+
+class RaydiumPool:
+    """CPMM: `state` is (reserve_a, reserve_b)."""
+
+    venue = "raydium"
+
+    __slots__ = ("_log_depth", "address", "settled_us", "state", "token_a", "token_b")
+
+    def __init__(self, address: str, token_a: Token, token_b: Token, log_depth: float) -> None:
+        """`log_depth`: logarithm of the square root of reserve_a * reserve_b."""
+        self.address = address
+        self.token_a = token_a
+        self.token_b = token_b
+        self.settled_us = 0
+        self._log_depth = log_depth
+        self.state = (0, 0)
+        self.move_to(0.0)
+
+    def swap(self, amount_in: int, a_to_b: bool) -> Swap:
+        reserve_a, reserve_b = self.state
+        if a_to_b:
+            amount_out, fee = cpmm.swap_exact_in(amount_in, reserve_a, reserve_b, RAYDIUM_FEE_PPM)
+            return Swap(amount_out, fee, True, (reserve_a + amount_in, reserve_b - amount_out))
+        amount_out, fee = cpmm.swap_exact_in(amount_in, reserve_b, reserve_a, RAYDIUM_FEE_PPM)
+        return Swap(amount_out, fee, True, (reserve_a - amount_out, reserve_b + amount_in))
+
+    def impact_bps(self, amount_in: int, swap: Swap, a_to_b: bool) -> int:
+        reserve_in, reserve_out = self.state if a_to_b else self.state[::-1]
+        return cpmm.price_impact_bps(amount_in, swap.amount_out, swap.fee, reserve_in, reserve_out)
+
+    def log_price(self) -> float:
+        reserve_a, reserve_b = self.state
+        return math.log(reserve_b / reserve_a)
+
+    def move_to(self, log_price: float) -> None:
+        half = log_price / 2
+        self.state = (int(math.exp(self._log_depth - half)), int(math.exp(self._log_depth + half)))
+
+
+class MeteoraPool:
+    """DAMM v2: `state` is (liquidity, sqrt_price), both Q64.64."""
+
+    venue = "meteora"
+
+    __slots__ = ("_fee_mode", "_liquidity", "address", "settled_us", "state", "token_a", "token_b")
+
+    def __init__(
+        self, address: str, token_a: Token, token_b: Token, log_depth: float, fee_mode: CollectFeeMode
+    ) -> None:
+        self.address = address
+        self.token_a = token_a
+        self.token_b = token_b
+        self.settled_us = 0
+        self._liquidity = int(math.exp(log_depth) * _Q64)
+        self._fee_mode = fee_mode
+        self.state = (0, 0)
+        self.move_to(0.0)
+
+    def swap(self, amount_in: int, a_to_b: bool) -> Swap:
+        liquidity, sqrt_price = self.state
+        result = damm_v2.swap_exact_in(amount_in, liquidity, sqrt_price, a_to_b, METEORA_FEE_BILLIONTHS, self._fee_mode)
+        return Swap(result.amount_out, result.fee, result.fee_on_input, (liquidity, result.next_sqrt_price))
+
+    def impact_bps(self, amount_in: int, swap: Swap, a_to_b: bool) -> int:
+        result = damm_v2.SwapResult(swap.amount_out, swap.fee, swap.fee_on_input, swap.next_state[1])
+        return damm_v2.price_impact_bps(amount_in, result, self.state[1], a_to_b)
+
+    def log_price(self) -> float:
+        return 2 * math.log(self.state[1] / _Q64)
+
+    def move_to(self, log_price: float) -> None:
+        self.state = (self._liquidity, int(math.exp(log_price / 2) * _Q64))

@@ -1,0 +1,259 @@
+"""The simulated world, put together: `open_simulation` makes it, `SimulatedWorld` holds its parts."""
+
+import asyncio
+import hashlib
+import random  # noqa: TID251 - only ever seeded, never ambient
+from collections.abc import Mapping
+from typing import Final, Literal
+
+import msgspec
+
+from bestex.domain.money import MAX_BASE_UNITS, format_amount
+from bestex.domain.tokens import Token, TokenRegistry
+from bestex.ports import Balance, Chain, Clock, Simulation, SimulationStatus, Venue, Wallet
+from bestex.venues.simulated import base58
+from bestex.venues.simulated.agenda import Agenda
+from bestex.venues.simulated.books import Books
+from bestex.venues.simulated.chain import SimulatedChain
+from bestex.venues.simulated.faults import Faults
+from bestex.venues.simulated.ledger import (
+    Anchor,
+    Genesis,
+    Ledger,
+    LedgerFencedError,
+    LedgerUnavailableError,
+    Stored,
+)
+from bestex.venues.simulated.market import VENUES, Market
+from bestex.venues.simulated.slots import BLOCKHASH_SLOTS_MAX, SlotClock, block_height
+from bestex.venues.simulated.venue import SimulatedVenue
+
+ProfileName = Literal["realistic", "instant"]
+
+
+class Timing(msgspec.Struct, frozen=True):
+    """How long things take."""
+
+    slot_ms: int
+    quote_s: tuple[float, float] = (0.0, 0.0)
+    build_s: float = 0.0
+    landing_us: tuple[int, int] = (0, 0)
+
+
+TIMINGS: Final[Mapping[ProfileName, Timing]] = {
+    "realistic": Timing(400, (0.18, 0.36), 0.4, (1_800_000, 2_600_000)),
+    "instant": Timing(4),
+}
+
+
+_FIRST_SLOT: Final = 1  # slot 0 is before everything: what claims to know nothing says 0
+
+
+class PaperWallet:
+    """`Wallet` of the simulated chain."""
+
+    def __init__(self, address: str, books: Books) -> None:
+        self.address = address
+        self._books = books
+
+    async def balances(self) -> list[Balance]:
+        return [Balance(mint, units) for mint, units in self._books.balances.items()]
+
+
+class SimulatedWorld:
+    """The parts of one simulated world. `run` is its passing of time: nothing lands and nothing is stored without."""
+
+    def __init__(
+        self,
+        *,
+        venues: list[Venue],
+        chain: Chain,
+        wallet: Wallet,
+        control: Simulation,
+        agenda: Agenda,
+        books: Books,
+        ledger: Ledger,
+    ) -> None:
+        self.venues = venues
+        self.chain = chain
+        self.wallet = wallet
+        self.control = control
+        self._agenda = agenda
+        self._books = books
+        self._ledger = ledger
+
+    async def run(self) -> None:
+        """Landing and storing, until cancelled. Raises `LedgerFencedError` when another opened the ledger."""
+        tasks = [asyncio.ensure_future(self._agenda.run()), asyncio.ensure_future(self._books.run())]
+        try:
+            await asyncio.gather(*tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def close(self) -> None:
+        """Store what can be stored and let the ledger go; `run` has ended before."""
+        try:
+            await self._books.flush()
+        except (LedgerUnavailableError, LedgerFencedError):
+            pass  # what is not stored was shown to nobody
+        finally:
+            await self._ledger.close()
+
+
+class Control:
+    """`Simulation`: the handles on the simulated world."""
+
+    def __init__(
+        self,
+        *,
+        profile: ProfileName,
+        seed: int,
+        clock: Clock,
+        market: Market,
+        chain: SimulatedChain,
+        books: Books,
+        faults: Faults,
+    ) -> None:
+        self._profile: ProfileName = profile
+        self._seed = seed
+        self._clock = clock
+        self._market = market
+        self._chain = chain
+        self._books = books
+        self._faults = faults
+
+    async def status(self) -> SimulationStatus:
+        view = self._chain.view()
+        return SimulationStatus(
+            profile=self._profile,
+            seed=self._seed,
+            slot=view.slot,
+            finalized_slot=view.finalized_slot,
+            block_height=block_height(view.slot),
+            transactions=self._books.transactions,
+            in_flight=self._chain.in_flight,
+            faults=dict(self._faults.values),
+            spreads=self._market.spreads(self._clock.now_us()),
+        )
+
+    async def fund(self, token: Token, units: int) -> None:
+        held = self._books.balances.get(token.mint, 0)
+        if not 0 < units <= MAX_BASE_UNITS - held:
+            most = format_amount(MAX_BASE_UNITS - held, token.decimals)
+            raise ValueError(f"the amount must be above zero and at most {most} {token.symbol}")
+        self._books.adjust(token.mint, units, "fund")
+        await self._books.stored()
+
+    async def set_faults(self, changes: Mapping[str, float]) -> dict[str, float]:
+        self._faults.change(changes)
+        return dict(self._faults.values)
+
+    async def reset(self) -> None:
+        self._faults.clear()
+        self._market.reset()
+        for pool in self._market.pools.values():
+            self._books.change_pool(pool)
+        starts = {token.mint: self._market.start_balance(token) for token in self._market.tokens}
+        for mint, held in list(self._books.balances.items()):
+            change = starts.get(mint, 0) - held
+            if change:
+                self._books.adjust(mint, change, "reset")
+        await self._books.stored()
+
+
+async def open_simulation(
+    *,
+    seed: int,
+    profile: ProfileName,
+    slot_ms: int | None,
+    tokens: TokenRegistry,
+    clock: Clock,
+    entropy: bytes,
+    ledger: Ledger,
+    faults: Mapping[str, float],
+) -> SimulatedWorld:
+    """The simulated world over a ledger: a new one, or as it was left, with the chain gone on meanwhile.
+
+    `entropy`: at least 16 random bytes, of which a new ledger's wallet key is made. `slot_ms`: None for the profile's.
+    Raises `LedgerUnavailableError`, and `ValueError` for an unknown fault or a bad value.
+    """
+    if len(entropy) < 16:
+        raise ValueError("entropy must be at least 16 bytes")
+    timing = TIMINGS[profile]
+    slot_us = (timing.slot_ms if slot_ms is None else slot_ms) * 1000
+    if slot_us <= 0:
+        raise ValueError(f"slot_ms must be above 0, not {slot_ms}")
+    checked_faults = Faults("", faults)  # before anything is opened
+    now_us = clock.now_us()
+    wallet_key = hashlib.blake2b(entropy, person=b"wallet key", digest_size=32).digest()
+    stored = await ledger.open(Genesis(now_us, wallet_key), Anchor(now_us, _FIRST_SLOT, slot_us))
+    slots = await _slots(ledger, stored, slot_us, now_us)
+    recent = await ledger.since(slots.slot(now_us) - BLOCKHASH_SLOTS_MAX)
+
+    key = stored.genesis.wallet_key
+    market = Market(seed, tokens)
+    books = Books(ledger, stored, recent, slots, clock, market.pools)
+    await _grant_starts(market, books)
+    # The epoch takes part, so that a restart meets new weather and not the same fault at the same first step.
+    weather = Faults(f"{seed}/faults/{stored.epoch}", checked_faults.values)
+    nature = random.Random(f"{seed}/nature/{stored.epoch}")  # noqa: S311 - nature needs repetition, not secrecy
+    agenda = Agenda(clock)
+    chain = SimulatedChain(
+        clock=clock,
+        slots=slots,
+        books=books,
+        market=market,
+        agenda=agenda,
+        faults=weather,
+        nature=nature,
+        key=key,
+        landing_us=timing.landing_us,
+    )
+    venues: list[Venue] = [
+        SimulatedVenue(
+            name,
+            clock=clock,
+            market=market,
+            chain=chain,
+            books=books,
+            faults=weather,
+            nature=nature,
+            key=key,
+            quote_s=timing.quote_s,
+            build_s=timing.build_s,
+        )
+        for name in VENUES
+    ]
+    address = base58.encode(hashlib.blake2b(key, person=b"wallet address", digest_size=32).digest())
+    return SimulatedWorld(
+        venues=venues,
+        chain=chain,
+        wallet=PaperWallet(address, books),
+        control=Control(
+            profile=profile, seed=seed, clock=clock, market=market, chain=chain, books=books, faults=weather
+        ),
+        agenda=agenda,
+        books=books,
+        ledger=ledger,
+    )
+
+
+async def _slots(ledger: Ledger, stored: Stored, slot_us: int, now_us: int) -> SlotClock:
+    """The chain's clock as stored; with a new anchor when slots have another length from now on."""
+    anchor = stored.anchor
+    slots = SlotClock(anchor.at_us, anchor.slot, anchor.slot_us, stored.slot)
+    if anchor.slot_us == slot_us:
+        return slots
+    anchor = Anchor(now_us, slots.slot(now_us), slot_us)
+    await ledger.set_anchor(stored.epoch, anchor)
+    return SlotClock(anchor.at_us, anchor.slot, anchor.slot_us, anchor.slot)
+
+
+async def _grant_starts(market: Market, books: Books) -> None:
+    """Give the wallet its start in every token it never had."""
+    for token in market.tokens:
+        if token.mint not in books.balances:
+            books.adjust(token.mint, market.start_balance(token), "start")
+    await books.flush()

@@ -1,0 +1,861 @@
+"""The contract of the Journal port, kept by the journal in memory and the one on PostgreSQL."""
+
+import asyncio
+import uuid
+from collections import Counter
+from collections.abc import AsyncIterator, Sequence
+
+import msgspec
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from bestex.domain.errors import AppendRefusedError, DuplicateKeyError, EngineFencedError, JournalError
+from bestex.domain.events import (
+    AttemptStory,
+    BuildingDetail,
+    CancelledDetail,
+    ConfirmedDetail,
+    Detail,
+    FailedDetail,
+    PendingDetail,
+    QuoteRecord,
+    RoutingDetail,
+    StoredEvent,
+    SubmittedDetail,
+)
+from bestex.domain.lifecycle import NEXT, Status
+from bestex.domain.orders import fold
+from bestex.ports import Append, OrderFilter
+from tests.support.journals import AnyJournal, InMemory, JournalDatabase, OnPostgres, holding
+from tests.support.orders import DETAILS, HAPPY, STORY, DraftOrder, events_of, order_id
+
+PENDING, ROUTING, BUILDING, SUBMITTED, CONFIRMED = HAPPY
+FAILED, CANCELLED = Status.FAILED, Status.CANCELLED
+PATHS: dict[Status, tuple[Status, ...]] = {
+    PENDING: (PENDING,),
+    ROUTING: (PENDING, ROUTING),
+    BUILDING: HAPPY[:3],
+    SUBMITTED: HAPPY[:4],
+    CONFIRMED: HAPPY,
+    FAILED: (PENDING, FAILED),
+    CANCELLED: (PENDING, CANCELLED),
+}
+"""A way to every status that has a detail."""
+
+MANY = 200
+
+
+@pytest.fixture(params=["memory", "postgres"])
+def adapter(request: pytest.FixtureRequest) -> JournalDatabase:
+    if request.param == "memory":
+        return InMemory()
+    return OnPostgres(request.getfixturevalue("database_url"))
+
+
+@pytest.fixture
+async def database(adapter: JournalDatabase) -> AsyncIterator[JournalDatabase]:
+    async with asyncio.timeout(60):
+        yield adapter
+    await adapter.close()
+
+
+@pytest.fixture
+async def journal(database: JournalDatabase) -> AnyJournal:
+    return await database.journal()
+
+
+async def placed(journal: AnyJournal, *statuses: Status, **fields: object) -> DraftOrder:
+    """An order that stands where these statuses lead to."""
+    draft = DraftOrder(**fields)  # type: ignore[arg-type]
+    await journal.append(draft.next(*(statuses or (PENDING,))))
+    return draft
+
+
+async def refused(*futures: "asyncio.Future[int]") -> None:
+    """Expect every one of these appends to be refused."""
+    outcomes = await asyncio.gather(*futures, return_exceptions=True)
+    assert [type(outcome) for outcome in outcomes] == [AppendRefusedError] * len(futures), outcomes
+
+
+async def whole_log(journal: AnyJournal) -> list[StoredEvent]:
+    return await journal.feed(0, 1_000_000)
+
+
+async def assert_stored(journal: AnyJournal, *drafts: DraftOrder) -> None:
+    """The journal holds each of these orders exactly as its draft has it."""
+    for draft in drafts:
+        assert events_of(await journal.events(draft.id)) == draft.events
+        row = await journal.order(draft.id)
+        assert row is not None
+        assert row.view == draft.view
+
+
+# --- Append and read back ------------------------------------------------------------------------------------
+
+
+async def test_an_order_comes_back_exactly_as_it_was_appended(journal: AnyJournal) -> None:
+    draft = DraftOrder()
+    positions = [await journal.append(draft.next(status)) for status in HAPPY]
+
+    assert positions == [1, 2, 3, 4, 5]
+    log = await journal.events(draft.id)
+    assert events_of(log) == draft.events
+    assert [entry.position for entry in log] == positions
+    await assert_stored(journal, draft)
+
+
+@pytest.mark.parametrize("status", list(PATHS))
+async def test_an_event_of_every_status_keeps_its_detail(journal: AnyJournal, status: Status) -> None:
+    draft = await placed(journal, *PATHS[status])
+
+    assert (await journal.events(draft.id))[-1].event.detail == DETAILS[status]
+
+
+async def test_sealed_bytes_come_back_to_the_byte(journal: AnyJournal) -> None:
+    draft = await placed(journal, *PATHS[BUILDING])
+    sealed = bytes(range(256)) * 5
+    await journal.append(draft.add((SUBMITTED, DETAILS[SUBMITTED]), sealed=sealed))
+
+    assert (await journal.events(draft.id))[-1].event.sealed == sealed
+
+
+@pytest.mark.parametrize("at_us", [0, 1, 1_749_999_999_999_999, 1_750_000_000_000_001, 4_102_444_799_999_999])
+async def test_times_keep_their_microseconds(journal: AnyJournal, at_us: int) -> None:
+    append = DraftOrder().next(PENDING)
+    await journal.append(
+        msgspec.structs.replace(append, events=(msgspec.structs.replace(append.events[0], at_us=at_us),))
+    )
+
+    assert (await journal.events(append.order_id))[0].event.at_us == at_us
+
+
+@pytest.mark.parametrize("text", ["Zürich → 東京 🪙", 'quo"te \\ back', "a\0b", "\u2028\u0007", ""])
+async def test_any_text_comes_back_as_it_was(journal: AnyJournal, text: str) -> None:
+    draft = await placed(journal)
+    story = msgspec.structs.replace(STORY, message=text)
+    await journal.append(draft.add((FAILED, FailedDetail("internal", text, (story,)))))
+
+    await assert_stored(journal, draft)
+
+
+async def test_events_resume_behind_any_seq(journal: AnyJournal) -> None:
+    draft = await placed(journal, *HAPPY)
+
+    for after in range(7):
+        assert events_of(await journal.events(draft.id, after)) == draft.events[after:]
+
+
+async def test_an_unknown_order_has_no_events_and_no_row(journal: AnyJournal) -> None:
+    unknown = order_id()
+
+    assert await journal.events(unknown) == []
+    assert await journal.order(unknown) is None
+    assert await journal.histories([unknown]) == {unknown: []}
+    assert await journal.head() == 0
+    assert await whole_log(journal) == []
+
+
+async def test_histories_are_given_for_many_orders_at_once(journal: AnyJournal) -> None:
+    drafts = [await placed(journal, *PATHS[status]) for status in PATHS]
+
+    assert await journal.histories([draft.id for draft in drafts[1:]]) == {
+        draft.id: draft.events for draft in drafts[1:]
+    }
+
+
+async def test_an_accepted_order_is_leased_to_the_engine_that_accepted_it(journal: AnyJournal) -> None:
+    leased = await placed(journal)
+    free = await placed(journal, epoch=None)
+
+    row, free_row = await journal.order(leased.id), await journal.order(free.id)
+    assert row is not None
+    assert free_row is not None
+    assert (row.lease_owner, row.lease_epoch) == (journal.engine_id, 1)
+    assert free_row.lease_owner is None
+
+
+# --- Compare and set -----------------------------------------------------------------------------------------
+
+
+async def test_a_row_that_builds_on_an_old_seq_is_refused(journal: AnyJournal) -> None:
+    draft = await placed(journal)
+    late = draft.fork()
+    await journal.append(draft.next(ROUTING))
+
+    await refused(journal.append(late.next(ROUTING)))
+    await assert_stored(journal, draft)
+
+
+async def test_a_row_that_builds_on_a_seq_yet_to_come_is_refused(journal: AnyJournal) -> None:
+    draft = await placed(journal)
+    ahead = draft.fork()
+    ahead.next(ROUTING)
+
+    await refused(journal.append(ahead.next(BUILDING)))
+    await assert_stored(journal, draft)
+
+
+async def test_a_row_that_builds_on_the_wrong_status_is_refused(journal: AnyJournal) -> None:
+    draft = await placed(journal)
+    append = draft.fork().next(CANCELLED)
+
+    await refused(journal.append(msgspec.structs.replace(append, base_status=ROUTING)))
+    await assert_stored(journal, draft)
+
+
+async def test_a_row_of_an_order_that_does_not_exist_is_refused(journal: AnyJournal) -> None:
+    never_stored = DraftOrder()
+    never_stored.next(PENDING)
+
+    await refused(journal.append(never_stored.next(ROUTING)))
+    assert await whole_log(journal) == []
+
+
+async def test_an_order_that_exists_is_not_made_again(journal: AnyJournal) -> None:
+    draft = await placed(journal)
+
+    with pytest.raises(JournalError):
+        await journal.append(DraftOrder(draft.id).next(PENDING))
+    await assert_stored(journal, draft)
+
+
+async def test_a_refused_row_takes_the_orders_rows_in_its_commit_with_it_and_no_others(journal: AnyJournal) -> None:
+    draft, bystander = await placed(journal), await placed(journal)
+    late = draft.fork()
+    await journal.append(draft.next(ROUTING))
+    held = holding(journal)
+
+    rows = [journal.append(late.next(status)) for status in (ROUTING, BUILDING, SUBMITTED)]
+    before, behind = DraftOrder(), DraftOrder()
+    others = [journal.append(append) for append in (before.next(PENDING), bystander.next(ROUTING), behind.next(PENDING))]
+    await refused(*rows)
+    await asyncio.gather(*others)
+
+    assert len(held.commits) == 1, "they were to be in one commit"
+    await assert_stored(journal, draft, bystander, before, behind)
+    assert [entry.position for entry in await whole_log(journal)] == list(range(1, 7))
+
+
+async def test_a_refused_row_takes_the_orders_rows_queued_behind_it_with_it(journal: AnyJournal) -> None:
+    """Even if the row that won leads to the very seq and status that the queued rows build on."""
+    draft = await placed(journal, epoch=None)
+    late, bystander = draft.fork(), DraftOrder()
+    await journal.append(draft.next(ROUTING))
+    held = holding(journal)
+    held.hold()
+    first = journal.append(late.next(ROUTING))
+    await held.arrived()
+    behind = [journal.append(late.next(status)) for status in (BUILDING, SUBMITTED, CONFIRMED)]
+    other = journal.append(bystander.next(PENDING))
+    held.release()
+
+    await refused(first, *behind)
+    await other
+    await assert_stored(journal, draft, bystander)
+
+
+async def test_rows_in_flight_do_not_stand_on_another_writers_row(database: JournalDatabase) -> None:
+    ours, theirs = await database.journal(), await database.journal()
+    draft = await placed(ours)
+    cancelled = draft.fork()
+    held = holding(ours)
+    held.hold()
+    rows = [ours.append(draft.next(status)) for status in (ROUTING, BUILDING, SUBMITTED)]
+    await held.arrived()
+    await theirs.append(cancelled.next(CANCELLED))
+    held.release()
+
+    await refused(*rows)
+    await assert_stored(ours, cancelled)
+
+
+async def test_a_cancel_that_is_queued_first_wins_against_the_executors_rows(journal: AnyJournal) -> None:
+    draft = await placed(journal)
+    cancelled = draft.fork()
+    won = journal.append(cancelled.next(CANCELLED))
+    rows = [journal.append(draft.next(status)) for status in (ROUTING, BUILDING, SUBMITTED)]
+
+    await won
+    await refused(*rows)
+    await assert_stored(journal, cancelled)
+
+
+async def test_a_cancel_that_is_queued_behind_the_executors_row_is_refused(journal: AnyJournal) -> None:
+    draft = await placed(journal)
+    cancelled = draft.fork()
+    won = journal.append(draft.next(ROUTING))
+    lost = journal.append(cancelled.next(CANCELLED))
+
+    await won
+    await refused(lost)
+    await assert_stored(journal, draft)
+
+
+async def test_an_order_goes_on_after_a_refusal_from_where_it_stands(journal: AnyJournal) -> None:
+    draft = await placed(journal)
+    late = draft.fork()
+    await journal.append(draft.next(ROUTING))
+    await refused(journal.append(late.next(CANCELLED)))
+
+    again = draft.fork()
+    await journal.append(again.next(CANCELLED))
+    await assert_stored(journal, again)
+
+
+# --- What may follow what ------------------------------------------------------------------------------------
+
+
+async def test_the_store_refuses_every_transition_that_the_lifecycle_refuses(journal: AnyJournal) -> None:
+    """The appends are made by hand: the domain would not make them."""
+    cases = [(before, after) for before in PATHS for after in PATHS]
+    drafts = [await placed(journal, *PATHS[before]) for before, _ in cases]
+    appends = []
+    for draft, (before, after) in zip(drafts, cases, strict=True):
+        seq = draft.state.seq
+        event = msgspec.structs.replace(draft.events[-1], seq=seq + 1, status=after, detail=DETAILS[after])
+        view = msgspec.structs.replace(draft.view, seq=seq + 1, status=after.value)
+        appends.append(journal.append(Append(draft.id, seq, before, draft.epoch, (event,), view)))
+    outcomes = await asyncio.gather(*appends, return_exceptions=True)
+
+    allowed = {case for case, outcome in zip(cases, outcomes, strict=True) if isinstance(outcome, int)}
+    assert allowed == {(before, after) for before, after in cases if after in NEXT[before]}
+    assert {type(outcome) for outcome in outcomes if not isinstance(outcome, int)} == {AppendRefusedError}
+    for draft, case in zip(drafts, cases, strict=True):
+        assert len(await journal.events(draft.id)) == draft.state.seq + (case in allowed)
+
+
+@pytest.mark.parametrize("first", [ROUTING, SUBMITTED, CONFIRMED, CANCELLED])
+async def test_an_order_begins_with_pending_only(journal: AnyJournal, first: Status) -> None:
+    append = DraftOrder().next(PENDING)
+    event = msgspec.structs.replace(append.events[0], status=first, detail=DETAILS[first])
+    view = msgspec.structs.replace(append.view, status=first.value)
+
+    await refused(journal.append(msgspec.structs.replace(append, events=(event,), view=view)))
+    assert await journal.order(append.order_id) is None
+    assert await whole_log(journal) == []
+
+
+@pytest.mark.parametrize("first", [ROUTING, CONFIRMED])
+async def test_a_new_order_cannot_claim_to_have_begun_already(journal: AnyJournal, first: Status) -> None:
+    append = DraftOrder().next(PENDING)
+    event = msgspec.structs.replace(append.events[0], status=first, detail=DETAILS[first])
+    base = {ROUTING: PENDING, CONFIRMED: SUBMITTED}[first]
+    view = msgspec.structs.replace(append.view, status=first.value)
+
+    await refused(journal.append(msgspec.structs.replace(append, base_status=base, events=(event,), view=view)))
+    assert await journal.order(append.order_id) is None
+
+
+@pytest.mark.parametrize("seqs", [(3,), (1,), (2, 4), (2, 2), (3, 4)], ids=str)
+async def test_events_that_do_not_count_on_by_one_are_refused(journal: AnyJournal, seqs: tuple[int, ...]) -> None:
+    draft = await placed(journal)
+    append = draft.fork().next(ROUTING, ROUTING)
+    events = tuple(
+        msgspec.structs.replace(event, seq=seq) for event, seq in zip(append.events, seqs, strict=False)
+    )
+    view = msgspec.structs.replace(append.view, seq=seqs[-1])
+
+    await refused(journal.append(msgspec.structs.replace(append, events=events, view=view)))
+    await assert_stored(journal, draft)
+
+
+async def test_a_legal_row_behind_an_illegal_one_is_refused_with_it(journal: AnyJournal) -> None:
+    draft = await placed(journal, *PATHS[ROUTING])
+    append = draft.fork().next(BUILDING, SUBMITTED, CONFIRMED)
+    skipping = msgspec.structs.replace(append.events[1], status=CONFIRMED, detail=DETAILS[CONFIRMED])
+    events = (append.events[0], skipping, append.events[2])
+
+    await refused(journal.append(msgspec.structs.replace(append, events=events)))
+    await assert_stored(journal, draft)
+
+
+# --- Group commit and positions ------------------------------------------------------------------------------
+
+
+async def test_what_queues_while_a_commit_runs_goes_into_the_next_one(journal: AnyJournal) -> None:
+    held = holding(journal)
+    held.hold()
+    drafts = [DraftOrder() for _ in range(MANY)]
+    first = journal.append(drafts[0].next(PENDING))
+    await held.arrived()
+    rest = [journal.append(draft.next(PENDING)) for draft in drafts[1:]]
+    held.release()
+    positions = await asyncio.gather(first, *rest)
+
+    assert [len(commit) for commit in held.commits] == [1, MANY - 1]
+    assert positions == list(range(1, MANY + 1))
+    assert [entry.event.order_id for entry in await whole_log(journal)] == [draft.id for draft in drafts]
+
+
+async def test_an_orders_queued_rows_are_merged_into_one_commit(journal: AnyJournal) -> None:
+    held = holding(journal)
+    held.hold()
+    other = journal.append(DraftOrder().next(PENDING))
+    await held.arrived()
+    draft = DraftOrder()
+    rows = [journal.append(draft.next(status)) for status in HAPPY]
+    held.release()
+    await other
+
+    assert await asyncio.gather(*rows) == [2, 3, 4, 5, 6]
+    assert [[len(rows.appends) for rows in commit] for commit in held.commits] == [[1], [5]]
+    await assert_stored(journal, draft)
+
+
+async def test_the_feed_resumes_at_any_position_with_any_limit(journal: AnyJournal) -> None:
+    for _ in range(3):
+        await placed(journal, *HAPPY)
+    log = await whole_log(journal)
+
+    assert [entry.position for entry in log] == list(range(1, 16))
+    for after in range(17):
+        for limit in (1, 4, 100):
+            assert await journal.feed(after, limit) == log[after : after + limit]
+    assert await journal.head() == 15
+
+
+async def test_a_reader_never_sees_a_position_appear_below_one_it_has_seen(database: JournalDatabase) -> None:
+    """Several engines write at once, some of their rows refused, while two readers poll the feed."""
+    journals = [await database.journal() for _ in range(3)]
+    total = len(journals) * 40 * len(HAPPY)
+
+    async def write(journal: AnyJournal) -> None:
+        for _ in range(40):
+            draft = DraftOrder()
+            rows = [journal.append(draft.next(status)) for status in HAPPY]
+            late = journal.append(msgspec.structs.replace(draft.fork().next(CONFIRMED), base_seq=3))
+            await asyncio.gather(*rows, return_exceptions=True)
+            await refused(late)
+
+    async def read(journal: AnyJournal, limit: int) -> list[StoredEvent]:
+        seen: list[StoredEvent] = []
+        while len(seen) < total:
+            page = await journal.feed(len(seen), limit)
+            assert [entry.position for entry in page] == list(range(len(seen) + 1, len(seen) + len(page) + 1))
+            seen += page
+            await asyncio.sleep(0)
+        return seen
+
+    reading = [asyncio.create_task(read(journals[0], 1000)), asyncio.create_task(read(journals[1], 7))]
+    await asyncio.gather(*(write(journal) for journal in journals))
+    log = await whole_log(journals[2])
+
+    assert await asyncio.gather(*reading) == [log, log]
+    assert await journals[0].head() == len(log) == total
+
+
+async def test_several_engines_rows_get_positions_without_a_gap(database: JournalDatabase) -> None:
+    journals = [await database.journal() for _ in range(3)]
+    drafts = [DraftOrder() for _ in range(60)]
+    positions = await asyncio.gather(
+        *(journals[n % 3].append(draft.next(*HAPPY[: n % 5 + 1])) for n, draft in enumerate(drafts))
+    )
+    log = await whole_log(journals[0])
+
+    assert [entry.position for entry in log] == list(range(1, len(log) + 1))
+    last = {entry.event.order_id: entry.position for entry in log}
+    assert positions == [last[draft.id] for draft in drafts]
+    await assert_stored(journals[1], *drafts)
+
+
+# --- Listeners -----------------------------------------------------------------------------------------------
+
+
+async def test_listeners_get_every_commits_events_in_position_order(journal: AnyJournal) -> None:
+    heard: list[StoredEvent] = []
+    journal.listen(heard.extend)
+    drafts = [DraftOrder() for _ in range(20)]
+    rows = [journal.append(draft.next(status)) for status in HAPPY for draft in drafts]
+    await refused(journal.append(msgspec.structs.replace(drafts[3].fork().next(CONFIRMED), base_seq=1)))
+    await asyncio.gather(*rows)
+
+    assert heard == await whole_log(journal)
+    assert [entry.position for entry in heard] == list(range(1, 101))
+
+
+async def test_listeners_are_told_before_those_who_wait_go_on(journal: AnyJournal) -> None:
+    heard: list[Sequence[StoredEvent]] = []
+    order: list[str] = []
+    journal.listen(lambda events: (heard.append(events), order.append("listener"))[0])
+    first, second = DraftOrder(), DraftOrder()
+
+    async def wait(appended: "asyncio.Future[int]") -> None:
+        await appended
+        order.append("waiter")
+
+    await asyncio.gather(wait(journal.append(first.next(PENDING))), wait(journal.append(second.next(PENDING))))
+    assert order == ["listener", "waiter", "waiter"]
+    assert [len(events) for events in heard] == [2]
+
+
+async def test_nothing_is_told_of_rows_before_they_are_committed_or_when_they_are_refused(journal: AnyJournal) -> None:
+    draft = await placed(journal)
+    heard: list[StoredEvent] = []
+    journal.listen(heard.extend)
+    held = holding(journal)
+    held.hold()
+    row = journal.append(draft.next(ROUTING))
+    await held.arrived()
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert heard == []
+
+    held.release()
+    await row
+    await refused(journal.append(msgspec.structs.replace(draft.fork().next(BUILDING), base_seq=1)))
+    assert events_of(heard) == draft.events[1:2]
+
+
+# --- Idempotency keys ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("key", ["idempotency_key", "client_order_id"])
+async def test_a_key_that_is_taken_names_its_order_and_whether_the_request_is_the_same(
+    journal: AnyJournal, key: str
+) -> None:
+    first = await placed(journal, request="buy", **{key: "k"})
+
+    for request, same in (("buy", True), ("sell", False)):
+        with pytest.raises(DuplicateKeyError) as taken:
+            await placed(journal, request=request, **{key: "k"})
+        assert (taken.value.order_id, taken.value.same_request) == (first.id, same)
+    assert events_of(await whole_log(journal)) == first.events
+
+
+@pytest.mark.parametrize("key", ["idempotency_key", "client_order_id"])
+async def test_a_key_belongs_to_one_caller_and_one_scope(journal: AnyJournal, key: str) -> None:
+    other_scope = {"idempotency_key": "client_order_id", "client_order_id": "idempotency_key"}[key]
+    drafts = [
+        await placed(journal, **{key: "k"}),
+        await placed(journal, caller="another", **{key: "k"}),
+        await placed(journal, **{other_scope: "k"}),
+        await placed(journal, **{key: "K"}),
+        await placed(journal),
+        await placed(journal),
+    ]
+
+    await assert_stored(journal, *drafts)
+
+
+@pytest.mark.parametrize("key", ["idempotency_key", "client_order_id"])
+async def test_of_two_orders_with_one_key_in_one_commit_the_first_is_stored(journal: AnyJournal, key: str) -> None:
+    held = holding(journal)
+    drafts = [DraftOrder(request="buy", **{key: "k"}) for _ in range(3)]  # type: ignore[arg-type]
+    bystander = DraftOrder()
+    rows = [journal.append(draft.next(PENDING)) for draft in (*drafts, bystander)]
+    outcomes = await asyncio.gather(*rows, return_exceptions=True)
+
+    assert len(held.commits) == 1
+    assert outcomes[0] == 1
+    assert outcomes[3] == 2
+    for outcome in outcomes[1:3]:
+        assert isinstance(outcome, DuplicateKeyError)
+        assert (outcome.order_id, outcome.same_request) == (drafts[0].id, True)
+    await assert_stored(journal, drafts[0], bystander)
+
+
+async def test_twenty_appends_racing_for_one_key_make_exactly_one_order(database: JournalDatabase) -> None:
+    journals = [await database.journal() for _ in range(4)]
+    drafts = [DraftOrder(request="buy", idempotency_key="k", client_order_id="c") for _ in range(20)]
+    outcomes = await asyncio.gather(
+        *(journals[n % 4].append(draft.next(PENDING)) for n, draft in enumerate(drafts)), return_exceptions=True
+    )
+
+    [winner] = [draft for draft, outcome in zip(drafts, outcomes, strict=True) if isinstance(outcome, int)]
+    losers = [outcome for outcome in outcomes if not isinstance(outcome, int)]
+    assert all(isinstance(loser, DuplicateKeyError) for loser in losers), losers
+    assert {(loser.order_id, loser.same_request) for loser in losers if isinstance(loser, DuplicateKeyError)} == {
+        (winner.id, True)
+    }
+    assert events_of(await whole_log(journals[0])) == winner.events
+    assert len(await journals[0].orders(OrderFilter(), 100, None)) == 1
+
+
+# --- Leases and fencing --------------------------------------------------------------------------------------
+
+
+async def test_only_open_orders_of_dead_engines_are_claimed_each_under_a_raised_epoch(
+    database: JournalDatabase,
+) -> None:
+    dead, living, claimer = [await database.journal() for _ in range(3)]
+    lost = [await placed(dead, *PATHS[status]) for status in (PENDING, ROUTING, BUILDING, SUBMITTED)]
+    for status in (CONFIRMED, FAILED, CANCELLED):
+        await placed(dead, *PATHS[status])
+    await placed(living)
+    own = await placed(claimer)
+    nobodys = await placed(living, epoch=None)
+    await database.bury(dead)
+
+    leases = await claimer.claim(100)
+    assert [lease.order_id for lease in leases] == [draft.id for draft in [*lost, nobodys]]
+    for lease in leases:
+        row = await claimer.order(lease.order_id)
+        assert row is not None
+        assert (row.lease_owner, row.lease_epoch) == (claimer.engine_id, lease.epoch)
+    assert [lease.epoch for lease in leases] == [2, 2, 2, 2, 1]
+    own_row = await claimer.order(own.id)
+    assert own_row is not None
+    assert own_row.lease_epoch == 1
+    assert await claimer.claim(100) == []
+
+
+async def test_a_claim_takes_no_more_than_its_limit_and_the_oldest_first(database: JournalDatabase) -> None:
+    dead, claimer = await database.journal(), await database.journal()
+    drafts = [await placed(dead) for _ in range(7)]
+    await database.bury(dead)
+
+    claimed = [[lease.order_id for lease in await claimer.claim(3)] for _ in range(4)]
+    ids = [draft.id for draft in drafts]
+    assert claimed == [ids[:3], ids[3:6], ids[6:], []]
+
+
+async def test_two_claimers_never_get_the_same_order(database: JournalDatabase) -> None:
+    dead = await database.journal()
+    claimers = [await database.journal() for _ in range(4)]
+    drafts = [DraftOrder() for _ in range(MANY)]
+    await asyncio.gather(*(dead.append(draft.next(PENDING)) for draft in drafts))
+    await database.bury(dead)
+
+    async def claim_all(claimer: AnyJournal) -> list[str]:
+        claimed: list[str] = []
+        while leases := await claimer.claim(9):
+            claimed += [lease.order_id for lease in leases]
+        return claimed
+
+    claimed = await asyncio.gather(*(claim_all(claimer) for claimer in claimers))
+    left = await claim_all(claimers[0])  # rows that each found locked by the other
+    counted = Counter(id for ids in (*claimed, left) for id in ids)
+    assert counted == Counter({draft.id: 1 for draft in drafts})
+
+
+async def test_only_the_lease_holders_rows_under_its_epoch_are_taken(database: JournalDatabase) -> None:
+    dead, holder, stranger = [await database.journal() for _ in range(3)]
+    draft = await placed(dead)
+    await database.bury(dead)
+    [lease] = await holder.claim(10)
+    assert lease.epoch == 2
+
+    append = draft.fork().next(ROUTING)
+    await refused(holder.append(msgspec.structs.replace(append, lease_epoch=1)))
+    await refused(stranger.append(msgspec.structs.replace(append, lease_epoch=2)))
+    await refused(holder.append(msgspec.structs.replace(append, lease_epoch=3)))
+    await holder.append(msgspec.structs.replace(append, lease_epoch=2))
+    assert len(await holder.events(draft.id)) == 2
+
+
+async def test_anyone_may_add_a_row_as_nobodys_executor(database: JournalDatabase) -> None:
+    owner, other = await database.journal(), await database.journal()
+    draft = await placed(owner)
+    cancelled = draft.fork()
+    await other.append(cancelled.next(CANCELLED))
+
+    await assert_stored(owner, cancelled)
+    row = await owner.order(draft.id)
+    assert row is not None
+    assert row.lease_owner == owner.engine_id
+
+
+async def test_a_fenced_engine_writes_no_more(database: JournalDatabase) -> None:
+    fenced, other = await database.journal(), await database.journal()
+    draft = await placed(fenced)
+    await database.bury(fenced)
+    held = holding(fenced)
+    held.hold()
+    in_flight = fenced.append(draft.next(ROUTING))
+    await held.arrived()
+    queued = fenced.append(DraftOrder().next(PENDING))
+    held.release()
+
+    outcomes = await asyncio.gather(in_flight, queued, return_exceptions=True)
+    assert [type(outcome) for outcome in outcomes] == [EngineFencedError] * 2
+    with pytest.raises(EngineFencedError):
+        await fenced.append(DraftOrder().next(PENDING))
+    await fenced.drain()
+    assert len(await whole_log(other)) == 1
+
+
+async def test_a_fenced_engines_writer_ends(database: JournalDatabase) -> None:
+    fenced = await database.journal()
+    second_writer = asyncio.create_task(fenced.run())
+    await database.bury(fenced)
+    fenced.append(DraftOrder().next(PENDING))
+    fenced.append(DraftOrder().next(PENDING))
+
+    with pytest.raises(EngineFencedError):
+        await second_writer
+
+
+# --- Withdrawing ---------------------------------------------------------------------------------------------
+
+
+async def test_queued_rows_can_be_withdrawn_and_are_never_stored(journal: AnyJournal) -> None:
+    held = holding(journal)
+    held.hold()
+    first, withdrawn, kept = DraftOrder(), DraftOrder(), DraftOrder()
+    row = journal.append(first.next(PENDING))
+    await held.arrived()
+    taken_back = journal.append(withdrawn.next(PENDING))
+    last = journal.append(kept.next(PENDING))
+    assert journal.withdraw(taken_back)
+    held.release()
+    await asyncio.gather(row, last)
+    await journal.drain()
+
+    assert taken_back.cancelled()
+    assert await journal.order(withdrawn.id) is None
+    await assert_stored(journal, first, kept)
+
+
+async def test_rows_under_way_or_stored_cannot_be_withdrawn(journal: AnyJournal) -> None:
+    held = holding(journal)
+    held.hold()
+    draft = DraftOrder()
+    row = journal.append(draft.next(PENDING))
+    await held.arrived()
+    assert not journal.withdraw(row)
+    held.release()
+    await row
+
+    assert not journal.withdraw(row)
+    await assert_stored(journal, draft)
+
+
+async def test_rows_behind_withdrawn_ones_are_refused(journal: AnyJournal) -> None:
+    draft = await placed(journal)
+    held = holding(journal)
+    held.hold()
+    other = journal.append(DraftOrder().next(PENDING))
+    await held.arrived()
+    stands = DraftOrder(draft.id)
+    stands.next(PENDING)
+    withdrawn = journal.append(draft.next(ROUTING))
+    behind = [journal.append(draft.next(status)) for status in (BUILDING, SUBMITTED)]
+    assert journal.withdraw(withdrawn)
+    held.release()
+    await other
+
+    await refused(*behind)
+    await assert_stored(journal, stands)
+
+
+# --- The projection ------------------------------------------------------------------------------------------
+
+
+async def test_orders_come_newest_first_and_page_by_page(journal: AnyJournal) -> None:
+    views = [(await placed(journal)).view for _ in range(7)]
+    newest_first = views[::-1]
+
+    assert await journal.orders(OrderFilter(), 100, None) == newest_first
+    pages, before = [], None
+    while page := await journal.orders(OrderFilter(), 3, before):
+        pages.append(page)
+        before = page[-1].order_id
+    assert [len(page) for page in pages] == [3, 3, 1]
+    assert [view for page in pages for view in page] == newest_first
+
+
+@pytest.mark.parametrize("status", [None, *PATHS])
+@pytest.mark.parametrize("pair", [None, "SOL/USDC", "JUP/SOL"])
+async def test_orders_are_found_by_status_and_pair(
+    journal: AnyJournal, status: Status | None, pair: str | None
+) -> None:
+    drafts = [DraftOrder(pair=each) for _ in PATHS for each in ("SOL/USDC", "JUP/SOL", "SOL/USDC")]
+    paths = [path for path in PATHS.values() for _ in range(3)]
+    await asyncio.gather(
+        *(journal.append(draft.next(*path)) for draft, path in zip(drafts, paths, strict=True))
+    )
+    expected = [
+        draft.view
+        for draft in reversed(drafts)
+        if (status is None or draft.state.status is status) and (pair is None or draft.view.pair == pair)
+    ]
+
+    where = OrderFilter(status, pair, "market")
+    assert expected
+    assert await journal.orders(where, 100, None) == expected
+    assert await journal.orders(where, 1, None) == expected[:1]
+    assert await journal.orders(where, 100, expected[0].order_id) == expected[1:]
+    assert await journal.orders(OrderFilter(status, pair, "sniper"), 100, None) == []
+
+
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
+AMOUNT = st.integers(0, 2**64 - 1).map(str)
+QUOTE = st.builds(
+    QuoteRecord,
+    venue=TEXT,
+    latency_ms=st.floats(0, 1e6),
+    pool=st.none() | TEXT,
+    amount_out=st.none() | AMOUNT,
+    price_impact_bps=st.none() | st.integers(0, 10_000),
+    chosen=st.booleans(),
+    reason=st.none() | TEXT,
+)
+QUOTE_LISTS = st.lists(QUOTE, max_size=2).map(tuple)
+ATTEMPT_STORY = st.builds(
+    AttemptStory, attempt=st.integers(1, 3), code=TEXT, message=TEXT, signature=st.none() | TEXT, quotes=QUOTE_LISTS
+)
+DETAIL: dict[Status, st.SearchStrategy[Detail]] = {
+    PENDING: st.builds(PendingDetail, st.just("market"), TEXT, TEXT, AMOUNT, st.integers(0, 10_000), TEXT, TEXT),
+    ROUTING: st.builds(RoutingDetail, reason=st.none() | TEXT, previous=st.none() | ATTEMPT_STORY),
+    BUILDING: st.builds(BuildingDetail, TEXT, TEXT, AMOUNT, AMOUNT, st.integers(), QUOTE_LISTS, st.booleans()).filter(
+        lambda detail: abs(detail.price_impact_bps) < 2**63
+    ),
+    SUBMITTED: st.builds(
+        SubmittedDetail,
+        venue=st.none() | TEXT,
+        signature=st.none() | TEXT,
+        last_valid_block_height=st.none() | st.integers(0, 2**63 - 1),
+        cancel_requested=st.booleans(),
+        note=st.none() | TEXT,
+    ),
+    CONFIRMED: st.builds(
+        ConfirmedDetail,
+        *(TEXT, TEXT, AMOUNT, AMOUNT, AMOUNT),
+        st.floats(allow_nan=False, allow_infinity=False),
+        *(AMOUNT, st.sampled_from(["confirmed", "finalized", "lost"])),
+    ),
+    FAILED: st.builds(FailedDetail, TEXT, TEXT, st.lists(ATTEMPT_STORY, max_size=3).map(tuple)),
+    CANCELLED: st.builds(CancelledDetail, TEXT),
+}
+
+
+@st.composite
+def histories(draw: st.DrawFn) -> list[list[tuple[Status, Detail, bytes]]]:
+    """A legal history of one order, cut into appends."""
+    appends: list[list[tuple[Status, Detail, bytes]]] = [[]]
+    status = PENDING
+    for _ in range(draw(st.integers(1, 10))):
+        appends[-1].append((status, draw(DETAIL[status]), draw(st.binary(max_size=8))))
+        following = sorted(after for after in NEXT[status] if after in DETAIL)
+        if not following:
+            break
+        status = draw(st.sampled_from(following))
+        if draw(st.booleans()):
+            appends.append([])
+    return [append for append in appends if append]
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(orders=st.lists(histories(), min_size=1, max_size=4), awaited=st.booleans())
+async def test_the_projection_equals_the_fold_of_the_log_for_every_legal_history(
+    journal: AnyJournal, orders: list[list[list[tuple[Status, Detail, bytes]]]], awaited: bool
+) -> None:
+    drafts = [DraftOrder(str(uuid.uuid4())) for _ in orders]
+    rows = []
+    for step in range(max(map(len, orders))):
+        for draft, appends in zip(drafts, orders, strict=True):
+            if step < len(appends):
+                sealed = appends[step][-1][2]
+                rows.append(journal.append(draft.add(*((s, d) for s, d, _ in appends[step]), sealed=sealed)))
+                if awaited:
+                    await rows[-1]
+    await asyncio.gather(*rows)
+
+    newest_first = {view.order_id: view for view in await journal.orders(OrderFilter(), 1_000_000, None)}
+    for draft in drafts:
+        events = events_of(await journal.events(draft.id))
+        row = await journal.order(draft.id)
+        assert events == draft.events
+        assert row is not None
+        assert row.view == fold(events).view() == newest_first[draft.id]

@@ -1,0 +1,139 @@
+"""Journals under test: engines on one database, in memory or in PostgreSQL, and hands on their commits."""
+
+import asyncio
+import uuid
+from collections.abc import Sequence
+from typing import Protocol
+
+import asyncpg
+
+from bestex.ambient import SystemClock
+from bestex.journal.memory import MemoryDatabase, MemoryJournal
+from bestex.journal.postgres import PostgresJournal, connect
+from bestex.journal.queries import QUERIES
+from bestex.journal.writer import MergedRows, Store, Verdict
+
+AnyJournal = MemoryJournal | PostgresJournal
+
+
+class JournalDatabase(Protocol):
+    """A database with engines on it."""
+
+    async def journal(self) -> AnyJournal:
+        """The journal of a new engine, enrolled, its writer running."""
+
+    async def bury(self, journal: AnyJournal) -> None:
+        """Declare an engine dead."""
+
+    async def close(self) -> None: ...
+
+
+class Writers:
+    """The running writers of some journals."""
+
+    def __init__(self) -> None:
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def start(self, journal: AnyJournal) -> "asyncio.Task[None]":
+        task = asyncio.create_task(journal.run())
+        self._tasks.append(task)
+        return task
+
+    async def stop(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+class InMemory:
+    """`JournalDatabase` of this process."""
+
+    def __init__(self) -> None:
+        self.database = MemoryDatabase()
+        self._writers = Writers()
+
+    async def journal(self) -> MemoryJournal:
+        journal = MemoryJournal(self.database, str(uuid.uuid4()), SystemClock())
+        self._writers.start(journal)
+        return journal
+
+    async def bury(self, journal: AnyJournal) -> None:
+        self.database.bury(journal.engine_id)
+
+    async def close(self) -> None:
+        await self._writers.stop()
+
+
+class OnPostgres:
+    """`JournalDatabase` of a real server; `dsn` may lead through a proxy."""
+
+    def __init__(self, dsn: str) -> None:
+        self.dsn = dsn
+        self._writers = Writers()
+        self._journals: list[PostgresJournal] = []
+        self._life: asyncpg.Connection | None = None
+
+    async def journal(self, *, through: str | None = None) -> PostgresJournal:
+        journal = PostgresJournal(through or self.dsn, str(uuid.uuid4()), SystemClock())
+        life = await self.life()
+        await life.execute(QUERIES["enrol_engine"], journal.engine_id, "inline", "a test's engine")
+        await life.execute(QUERIES["enrol_writer"], journal.engine_id)
+        self._journals.append(journal)
+        self._writers.start(journal)
+        return journal
+
+    async def bury(self, journal: AnyJournal) -> None:
+        await (await self.life()).execute(QUERIES["bury_engine"], journal.engine_id)
+
+    async def life(self) -> asyncpg.Connection:
+        """A connection beside those under test."""
+        if self._life is None or self._life.is_closed():
+            self._life = await connect(self.dsn, "a test's own")
+        return self._life
+
+    async def close(self) -> None:
+        await self._writers.stop()
+        for journal in self._journals:
+            await journal.close()
+        if self._life is not None:
+            self._life.terminate()
+
+
+class HeldStore:
+    """A journal's store whose commits wait while they are held. Remembers what each was given."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._free = asyncio.Event()
+        self._free.set()
+        self._arrived = asyncio.Event()
+        self.commits: list[list[MergedRows]] = []
+
+    def hold(self) -> None:
+        self._free.clear()
+        self._arrived.clear()
+
+    def release(self) -> None:
+        self._free.set()
+
+    async def arrived(self) -> None:
+        """Wait until a commit is held."""
+        async with asyncio.timeout(10):
+            await self._arrived.wait()
+
+    async def commit(self, number: int, rows: Sequence[MergedRows]) -> Verdict:
+        self.commits.append(list(rows))
+        self._arrived.set()
+        await self._free.wait()
+        return await self._store.commit(number, rows)
+
+    async def close(self) -> None:
+        if isinstance(self._store, HeldStore) or hasattr(self._store, "close"):
+            await self._store.close()
+
+
+def holding(journal: AnyJournal) -> HeldStore:
+    """Put a `HeldStore` between the journal's writer and its store."""
+    held = HeldStore(journal.writer._store)
+    journal.writer._store = held
+    return held

@@ -1,0 +1,128 @@
+"""Builders of orders, their events and the appends that store them."""
+
+import hashlib
+import uuid
+from collections.abc import Sequence
+from itertools import count
+
+from bestex.domain.events import (
+    AttemptStory,
+    BuildingDetail,
+    CancelledDetail,
+    ConfirmedDetail,
+    Detail,
+    Event,
+    FailedDetail,
+    PendingDetail,
+    QuoteRecord,
+    RoutingDetail,
+    StoredEvent,
+    SubmittedDetail,
+)
+from bestex.domain.lifecycle import Status
+from bestex.domain.orders import OrderState, OrderView
+from bestex.ports import Append, NewOrder
+
+EPOCH = 1
+"""The lease epoch that an order gets when it is accepted."""
+
+START_US = 1_750_000_000_123_457
+HAPPY = (Status.PENDING, Status.ROUTING, Status.BUILDING, Status.SUBMITTED, Status.CONFIRMED)
+
+_ids = count(1)
+
+
+def order_id() -> str:
+    """A new id; later ones sort later."""
+    return str(uuid.UUID(int=0x0190_0000_0000_7000_8000_0000_0000_0000 + next(_ids)))
+
+
+def pending(pair: str = "SOL/USDC", kind: str = "market", client_order_id: str | None = None) -> PendingDetail:
+    base, quote = pair.split("/")
+    return PendingDetail(kind, base, quote, "1.5", 50, pair, "sell", client_order_id)
+
+
+QUOTES = (
+    QuoteRecord("raydium", 181.3, "pool-r", "151.204417", "0.003", "SOL", 3, "151.2031", chosen=True),
+    QuoteRecord("meteora", 1000.0, reason="did not answer within 1000 ms", error="quote_timeout"),
+)
+STORY = AttemptStory(1, "slippage_exceeded", "paid 1 USDC less", "raydium", "5igna", QUOTES)
+
+DETAILS: dict[Status, Detail] = {
+    Status.PENDING: pending(),
+    Status.ROUTING: RoutingDetail(),
+    Status.BUILDING: BuildingDetail("raydium", "pool-r", "151.204417", "150.448395", 3, QUOTES, wraps_sol=True),
+    Status.SUBMITTED: SubmittedDetail("raydium", "5ignature", 281_474_976),
+    Status.CONFIRMED: ConfirmedDetail(
+        "raydium", "5ignature", "1.5", "151.1", "100.733333333333", 6.91, "0.000005", "confirmed"
+    ),
+    Status.FAILED: FailedDetail("slippage_exceeded", "three attempts", (STORY,)),
+    Status.CANCELLED: CancelledDetail("client"),
+}
+"""A plain detail for every status that has one."""
+
+
+class DraftOrder:
+    """An order as its writer sees it: makes the next append, each building on the one before."""
+
+    def __init__(
+        self,
+        id: str | None = None,  # noqa: A002
+        *,
+        pair: str = "SOL/USDC",
+        kind: str = "market",
+        caller: str = "local",
+        idempotency_key: str | None = None,
+        client_order_id: str | None = None,
+        request: str = "",
+        epoch: int | None = EPOCH,
+    ) -> None:
+        self.id = id or order_id()
+        self.epoch = epoch
+        self.state = OrderState()
+        self.events: list[Event] = []
+        self._pending = pending(pair, kind, client_order_id)
+        hashed = hashlib.sha256(request.encode()).digest()
+        self._new = NewOrder(self.id, kind, pair, caller, idempotency_key, client_order_id, hashed)
+
+    @property
+    def view(self) -> OrderView:
+        return self.state.view()
+
+    def next(self, *statuses: Status) -> Append:
+        """The append of these statuses, each with its plain detail."""
+        return self.add(*((status, DETAILS[status] if status != Status.PENDING else self._pending) for status in statuses))
+
+    def add(self, *steps: tuple[Status, Detail], sealed: bytes = b"", attempt: int | None = None) -> Append:
+        """The append of these events."""
+        base_seq, base_status = self.state.seq, self.state.status
+        events = []
+        for status, detail in steps:
+            if attempt is None:
+                attempt = self.state.attempt or int(status == Status.ROUTING)
+            event = Event(
+                self.id, self.state.seq + 1, status, attempt, START_US + self.state.seq * 250_001, detail, sealed
+            )
+            self.state.apply(event)
+            events.append(event)
+            attempt = None
+        self.events += events
+        new = self._new if base_seq == 0 else None
+        return Append(self.id, base_seq, base_status, self.epoch, tuple(events), self.view, new)
+
+    def fork(self) -> "DraftOrder":
+        """Another writer's view of the order as it stands now, as nobody's executor."""
+        other = DraftOrder(self.id, epoch=None)
+        for event in self.events:
+            other.state.apply(event)
+        other.events = list(self.events)
+        return other
+
+
+def stored(events: Sequence[Event], first_position: int = 1) -> list[StoredEvent]:
+    """These events as a journal gives them, from a position on."""
+    return [StoredEvent(position, event) for position, event in enumerate(events, first_position)]
+
+
+def events_of(log: Sequence[StoredEvent]) -> list[Event]:
+    return [entry.event for entry in log]
