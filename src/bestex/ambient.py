@@ -24,14 +24,15 @@ class SystemIds:
     """`Ids` from the operating system's entropy, never from a seed."""
 
     def __init__(self) -> None:
-        self._random = random.SystemRandom()
+        self._entropy = random.SystemRandom()
+        self._jitter = random.Random(self._entropy.randbytes(32))  # no system call for each
 
     def entropy(self) -> bytes:
         """32 bytes to make a key of."""
-        return self._random.randbytes(32)
+        return self._entropy.randbytes(32)
 
     def order_id(self) -> str:
         return str(uuid_utils.uuid7())
 
     def fraction(self) -> float:
-        return self._random.random()
+        return self._jitter.random()

@@ -140,6 +140,12 @@ class Venue(Protocol):
 
     name: str
 
+    def quote_at_once(self, request: QuoteRequest) -> Quote | None:
+        """A quote from what the venue knows already, without waiting; None when it has to ask: then `quote`.
+
+        Raises what `quote` raises.
+        """
+
     async def quote(self, request: QuoteRequest) -> Quote:
         """`NoRouteError` when it has no pool that can fill it, `VenueDownError` when it is broken."""
 

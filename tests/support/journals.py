@@ -16,8 +16,28 @@ from bestex.journal.writer import MergedRows, Store, Verdict
 AnyJournal = MemoryJournal | PostgresJournal
 
 
+class Writers:
+    """The running writers of some journals."""
+
+    def __init__(self) -> None:
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+
+    def start(self, journal: AnyJournal) -> None:
+        self._tasks[journal.engine_id] = asyncio.create_task(journal.run())
+
+    def of(self, journal: AnyJournal) -> "asyncio.Task[None]":
+        return self._tasks[journal.engine_id]
+
+    async def stop(self) -> None:
+        for task in self._tasks.values():
+            task.cancel()
+        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+
+
 class JournalDatabase(Protocol):
     """A database with engines on it."""
+
+    writers: Writers
 
     async def journal(self) -> AnyJournal:
         """The journal of a new engine, enrolled, its writer running."""
@@ -28,40 +48,23 @@ class JournalDatabase(Protocol):
     async def close(self) -> None: ...
 
 
-class Writers:
-    """The running writers of some journals."""
-
-    def __init__(self) -> None:
-        self._tasks: list[asyncio.Task[None]] = []
-
-    def start(self, journal: AnyJournal) -> "asyncio.Task[None]":
-        task = asyncio.create_task(journal.run())
-        self._tasks.append(task)
-        return task
-
-    async def stop(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-
-
 class InMemory:
     """`JournalDatabase` of this process."""
 
     def __init__(self) -> None:
         self.database = MemoryDatabase()
-        self._writers = Writers()
+        self.writers = Writers()
 
     async def journal(self) -> MemoryJournal:
         journal = MemoryJournal(self.database, str(uuid.uuid4()), SystemClock())
-        self._writers.start(journal)
+        self.writers.start(journal)
         return journal
 
     async def bury(self, journal: AnyJournal) -> None:
         self.database.bury(journal.engine_id)
 
     async def close(self) -> None:
-        await self._writers.stop()
+        await self.writers.stop()
 
 
 class OnPostgres:
@@ -69,7 +72,7 @@ class OnPostgres:
 
     def __init__(self, dsn: str) -> None:
         self.dsn = dsn
-        self._writers = Writers()
+        self.writers = Writers()
         self._journals: list[PostgresJournal] = []
         self._life: asyncpg.Connection | None = None
 
@@ -79,7 +82,7 @@ class OnPostgres:
         await life.execute(QUERIES["enrol_engine"], journal.engine_id, "inline", "a test's engine")
         await life.execute(QUERIES["enrol_writer"], journal.engine_id)
         self._journals.append(journal)
-        self._writers.start(journal)
+        self.writers.start(journal)
         return journal
 
     async def bury(self, journal: AnyJournal) -> None:
@@ -92,7 +95,7 @@ class OnPostgres:
         return self._life
 
     async def close(self) -> None:
-        await self._writers.stop()
+        await self.writers.stop()
         for journal in self._journals:
             await journal.close()
         if self._life is not None:
@@ -115,6 +118,12 @@ class HeldStore:
 
     def release(self) -> None:
         self._free.set()
+
+    async def let_one_pass(self) -> None:
+        """Let the held commit go on, and wait until the next one is held."""
+        self._free.set()
+        self.hold()
+        await self.arrived()
 
     async def arrived(self) -> None:
         """Wait until a commit is held."""

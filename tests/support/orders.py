@@ -91,7 +91,9 @@ class DraftOrder:
 
     def next(self, *statuses: Status) -> Append:
         """The append of these statuses, each with its plain detail."""
-        return self.add(*((status, DETAILS[status] if status != Status.PENDING else self._pending) for status in statuses))
+        return self.add(
+            *((status, DETAILS[status] if status != Status.PENDING else self._pending) for status in statuses)
+        )
 
     def add(self, *steps: tuple[Status, Detail], sealed: bytes = b"", attempt: int | None = None) -> Append:
         """The append of these events."""

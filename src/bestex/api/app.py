@@ -1,5 +1,6 @@
 """The application: the hot routes as bare ASGI, everything else on Litestar, the guard in front of all."""
 
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from litestar.openapi.plugins import JsonRenderPlugin, SwaggerRenderPlugin, Yaml
 from litestar.static_files import create_static_files_router
 
 from bestex import __version__
-from bestex.api.asgi import App, Receive, Scope, Send
+from bestex.api.asgi import App, Receive, Scope, Send, send_problem
 from bestex.api.execute import OrderEntry, problem_of
 from bestex.api.feed import Feed
 from bestex.api.market import MarketReader, MarketRoutes, SimulationRoutes
@@ -47,12 +48,15 @@ class Application:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         kind = scope["type"]
-        path = scope.get("path", "")
+        path = scope.get("path", "").rstrip("/")
         if kind == "http":
             if path == _EXECUTE and scope["method"] == "POST":
                 await self._entry(scope, receive, send)
-            elif path == _EVENTS and scope["method"] == "GET":
-                await self._feed(scope, receive, send)
+            elif path == _EVENTS:
+                if scope["method"] == "GET":
+                    await self._feed(scope, receive, send)
+                else:
+                    await send_problem(send, ProblemError("method-not-allowed"), [(b"allow", b"GET")])
             else:
                 await self._rest(scope, receive, send)
         elif kind == "websocket":
@@ -130,16 +134,14 @@ def _swagger_assets() -> Path:
     return Path(spec.origin).parent / "static"
 
 
-def _problem_response(error: ProblemError) -> Response[bytes]:
+def _problem_response(error: ProblemError, extra: Mapping[str, str] | None = None) -> Response[bytes]:
     headers = {name.decode(): value.decode() for name, value in error.headers() if name != b"content-type"}
+    headers.update(extra or {})
     return Response(error.body(), status_code=error.status, media_type="application/problem+json", headers=headers)
 
 
 def _answer_problem(_: Request[Any, Any, Any], error: BestexError) -> Response[bytes]:
-    problem = problem_of(error)
-    if problem.code == "internal":
-        _log.error("api.defect", exc_info=error)
-    return _problem_response(problem)
+    return _problem_response(problem_of(error))
 
 
 def _answer_http_error(request: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:
@@ -147,7 +149,9 @@ def _answer_http_error(request: Request[Any, Any, Any], error: HTTPException) ->
     if error.status_code >= 500:
         return _answer_defect(request, error)
     code = codes.get(error.status_code, "validation")
-    return _problem_response(ProblemError(code, None if code == "not-found" else error.detail))
+    problem = ProblemError(code, None if code == "not-found" else error.detail)
+    allowed = (error.headers or {}).get("allow")  # a 405 says what is
+    return _problem_response(problem, {"allow": allowed} if allowed else None)
 
 
 def _answer_defect(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:

@@ -3,6 +3,7 @@
 from typing import Final
 
 import msgspec
+import structlog
 
 from bestex.api.asgi import ClientGoneError, Receive, Scope, Send, read_body, send_answer, send_problem
 from bestex.api.problems import ProblemError
@@ -18,6 +19,8 @@ from bestex.engine.intake import (
     KeyUnderWayError,
     PendingOutcomeError,
 )
+
+_log = structlog.get_logger(__name__)
 
 CALLER: Final = "local"
 """The one implicit caller, until there are keys."""
@@ -55,6 +58,7 @@ def problem_of(error: BestexError) -> ProblemError:
         case JournalUnavailableError():
             return ProblemError("unavailable", str(error), retry_after_s=RETRY_AFTER_S)
         case _:
+            _log.error("api.defect", exc_info=error)
             return ProblemError("internal")
 
 
@@ -75,9 +79,11 @@ class OrderEntry:
             media_type = key = None
             for name, value in scope["headers"]:
                 if name == b"content-type":
-                    media_type = value
+                    media_type = value if media_type is None else media_type + b", " + value
                 elif name == b"idempotency-key":
-                    key = value
+                    key = value if key is None else key + b"\n" + value  # two of them are no key
+                elif name == b"content-length" and int(value) > MAX_BODY_BYTES:
+                    raise ProblemError("body-too-large")
             require_json(media_type)
             body = await read_body(receive, MAX_BODY_BYTES)
             accepted = await self.accept(body, read_idempotency_key(key))

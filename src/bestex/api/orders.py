@@ -29,9 +29,9 @@ class OrderBody(msgspec.Struct, rename="camel", omit_defaults=True):
     ]
     kind: Annotated[str, msgspec.Meta(description="`market`.")] = "market"
     slippage_bps: Annotated[int, msgspec.Meta(ge=0, le=10_000, description="Largest loss against the quote.")] = 50
-    client_order_id: Annotated[
-        str | None, msgspec.Meta(max_length=64, description="Yours; a second order with it is not made.")
-    ] = None
+    client_order_id: (
+        Annotated[str, msgspec.Meta(max_length=64, description="Yours; a second order with it is not made.")] | None
+    ) = None
 
 
 class OrderPage(msgspec.Struct, frozen=True, rename="camel"):
@@ -39,8 +39,19 @@ class OrderPage(msgspec.Struct, frozen=True, rename="camel"):
     next_cursor: str | None  # for the next page; null at the end
 
 
+class UpdateBody(msgspec.Struct, frozen=True, rename="camel"):
+    """One event of an order, as every stream sends it."""
+
+    order_id: str
+    status: str
+    seq: int  # 1, 2, 3 ... within the order
+    attempt: int
+    timestamp: str
+    detail: dict[str, Any]  # what it holds depends on the status
+
+
 class History(msgspec.Struct, frozen=True):
-    data: list[Update]
+    data: list[UpdateBody]
 
 
 class OrderReader:
@@ -70,7 +81,7 @@ class OrderRoutes(Controller):
         As a WebSocket this same path takes one order as its first message and sends its events;
         with `?keep=true`, many. The header `Idempotency-Key` makes a repetition safe.
         """
-        raise ProblemError("internal")
+        raise ProblemError("not-found")  # the bare handler in front of Litestar has the path; this one describes it
 
     @get("/", summary="List orders, newest first")
     async def orders(
@@ -96,7 +107,7 @@ class OrderRoutes(Controller):
 
     @get("/{order_id:str}/history", summary="Every event of an order")
     async def history(self, order_id: str, reader: OrderReader) -> History:
-        return History([update_of(event) for event in await reader.events(order_id)])
+        return History([_update_body(update_of(event)) for event in await reader.events(order_id)])
 
     @get("/{order_id:str}/receipt", summary="Why the order was executed as it was")
     async def receipt(self, order_id: str, reader: OrderReader) -> Receipt:
@@ -112,3 +123,8 @@ class OrderRoutes(Controller):
         except AlreadyEndedError as error:
             raise ProblemError("order-ended", str(error)) from error
         return Response(view, status_code=200 if view.status == Status.CANCELLED else 202)
+
+
+def _update_body(update: Update) -> UpdateBody:
+    detail: dict[str, Any] = msgspec.to_builtins(update.detail)
+    return UpdateBody(update.order_id, update.status, update.seq, update.attempt, update.timestamp, detail)

@@ -16,6 +16,9 @@ from bestex.ports import OrderFilter
 
 MAX_BODY_BYTES: Final = 64 * 1024
 MAX_FIELD_PROBLEMS: Final = 50
+MAX_UNKNOWN_FIELDS: Final = 20
+"""Unknown and repeated fields that an answer names, each: so that they leave room for the known ones."""
+MAX_QUERY_PARAMETERS: Final = 32
 DEFAULT_SLIPPAGE_BPS: Final = 50
 MAX_SLIPPAGE_BPS: Final = 10_000
 DEFAULT_PAGE: Final = 50
@@ -76,11 +79,11 @@ class _Fields:
     def __init__(self, values: _Object, known: tuple[str, ...]) -> None:
         self.values = values
         self.problems: list[FieldProblem] = []
-        for key in values.repeated:
+        for key in values.repeated[:MAX_UNKNOWN_FIELDS]:
             self.bad(key, "stands in the object more than once")
-        for key in values:
-            if key not in known:
-                self.bad(key, f"is not a field; the fields are {', '.join(known)}")
+        unknown = [key for key in values if key not in known]
+        for key in unknown[:MAX_UNKNOWN_FIELDS]:
+            self.bad(key, f"is not a field; the fields are {', '.join(known)}")
 
     def bad(self, field: str, detail: str) -> None:
         if len(self.problems) < MAX_FIELD_PROBLEMS:
@@ -228,7 +231,11 @@ def read_page_query(query: Mapping[str, str]) -> tuple[OrderFilter, int, str | N
 
 def read_query(query_string: bytes) -> dict[str, str]:
     """The parameters of a query string; `ProblemError` when one stands twice."""
-    pairs = parse_qsl(query_string.decode("latin-1"), keep_blank_values=True, max_num_fields=32)
+    try:
+        text = query_string.decode("latin-1")
+        pairs = parse_qsl(text, keep_blank_values=True, max_num_fields=MAX_QUERY_PARAMETERS)
+    except ValueError as error:
+        raise ProblemError("validation", f"at most {MAX_QUERY_PARAMETERS} query parameters are read") from error
     query = dict(pairs)
     if len(query) != len(pairs):
         raise ProblemError("validation", "a query parameter stands there more than once")

@@ -4,9 +4,10 @@ import asyncio
 import socket
 from collections.abc import Generator
 from contextlib import contextmanager
-from typing import Final
+from typing import Any, Final
 
 import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from bestex.api.asgi import App
 from bestex.api.requests import MAX_BODY_BYTES
@@ -16,6 +17,8 @@ from bestex.domain.errors import BestexError
 PING_EVERY_S: Final = 20.0
 KEEP_ALIVE_S: Final = 75
 BACKLOG: Final = 4_096
+MAX_HEAD_BYTES: Final = 64 * 1024
+"""The request line and all headers of one request."""
 
 
 class ListenError(BestexError):
@@ -30,6 +33,73 @@ class _Server(uvicorn.Server):
         yield
 
 
+class _CorkedTransport:
+    """A transport that writes once a turn of the loop: an answer's head and body go out in one system call."""
+
+    __slots__ = ("_loop", "_parts", "_transport")
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        self._loop = asyncio.get_running_loop()
+        self._parts: list[bytes] = []
+
+    def write(self, data: bytes) -> None:
+        if not self._parts:
+            self._loop.call_soon(self._flush)
+        self._parts.append(data)
+
+    def close(self) -> None:
+        self._flush()
+        self._transport.close()
+
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        self._flush()
+        self._transport.set_protocol(protocol)
+
+    def _flush(self) -> None:
+        if self._parts:
+            data = b"".join(self._parts)
+            self._parts.clear()
+            self._transport.write(data)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+
+class _Protocol(HttpToolsProtocol):
+    """uvicorn's HTTP protocol on a corked transport, and the WebSockets that connections are upgraded to.
+
+    The head of a request has an end here: httptools itself reads and keeps headers of any length.
+    """
+
+    _head_bytes = 0  # received of a head that is not complete; the rest of a packet with it counts too
+    _head_open = True
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(_CorkedTransport(transport))  # type: ignore[arg-type]
+
+    def data_received(self, data: bytes) -> None:
+        if self._head_open or len(data) > MAX_HEAD_BYTES:
+            self._head_bytes += len(data)
+        super().data_received(data)
+        if self._head_open and self._head_bytes > MAX_HEAD_BYTES and not self.transport.is_closing():
+            self.send_400_response("The request's head is too large.")
+
+    def on_message_begin(self) -> None:
+        self._head_open = True
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        if self._head_bytes > MAX_HEAD_BYTES and self._head_size() > MAX_HEAD_BYTES:
+            raise ValueError("the head is too large")  # answered as a bad request
+        self._head_open = False
+        self._head_bytes = 0
+        super().on_headers_complete()
+
+    def _head_size(self) -> int:
+        return len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
+
+
 class HttpServer:
     """The engine's HTTP and WebSocket server."""
 
@@ -40,7 +110,7 @@ class HttpServer:
             uvicorn.Config(
                 app,
                 loop="none",
-                http="httptools",
+                http=_Protocol,
                 ws="websockets-sansio",
                 ws_max_size=MAX_BODY_BYTES,
                 ws_ping_interval=PING_EVERY_S,

@@ -31,7 +31,7 @@ def root(
     context: typer.Context,
     url: Annotated[
         str | None,
-        typer.Option(envvar="BESTEX_URL", help="The engine to talk to. [default: http://127.0.0.1:4000, or PORT's]"),
+        typer.Option(envvar="BESTEX_URL", help="The engine to talk to.", show_default="http://127.0.0.1:${PORT:-4000}"),
     ] = None,
     version: Annotated[
         bool,

@@ -101,9 +101,9 @@ class Receipt(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class TokenBalance(msgspec.Struct, frozen=True):
-    symbol: str
+    mint: str
     amount: str
-    mint: str = ""
+    symbol: str | None = None  # of a mint that is not in the registry
 
 
 class Wallet(msgspec.Struct, frozen=True):

@@ -52,10 +52,10 @@ def problem_code(problem: Problem) -> str:
     return problem.type.rpartition("/")[2]
 
 
-def problem_of_kind(code: str) -> Problem:
-    """The bare problem document of a kind, where the engine names only the kind."""
+def problem_of_kind(code: str, detail: str = "") -> Problem:
+    """The problem document of a kind, where the engine names only the kind."""
     kind = KINDS[code]
-    return Problem(f"/problems/{code}", kind.title, kind.status)
+    return Problem(f"/problems/{code}", kind.title, kind.status, detail or None)
 
 
 def no_engine(url: str) -> str:

@@ -20,15 +20,10 @@ def exit_code_of(end: str) -> ExitCode:
     return ExitCode.DONE if end == Status.CONFIRMED else ExitCode.NOT_EXECUTED
 
 
-# Help joins single line ends and keeps double ones.
-EPILOG: Final = "\n\n".join(
-    [
-        "[bold]Exit codes[/bold]",
-        "  0  done; a watched order was confirmed",
-        "  1  the watched order ended without executing: failed, cancelled or expired",
-        "  2  bad usage, or refused by the engine",
-        "  3  not found",
-        "  4  the engine is not reachable, or unavailable",
-        "130  interrupted",
-    ]
-)
+EPILOG: Final = """[bold]Exit codes[/bold]
+  0  done; a watched order was confirmed
+  1  the watched order ended without executing: failed, cancelled or expired
+  2  bad usage, or refused by the engine
+  3  not found
+  4  the engine is not reachable, or unavailable
+130  interrupted"""

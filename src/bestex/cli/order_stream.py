@@ -1,7 +1,7 @@
 """One order's updates over the WebSocket: each exactly once and in order, however often the connection drops."""
 
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from typing import Final
 
 import msgspec
@@ -40,7 +40,7 @@ class OrderStream:
         self._clock = clock
         self._on_trouble = on_trouble
 
-    async def updates(self, *, engine_seen: bool = False) -> AsyncIterator[tuple[Update, msgspec.Raw]]:
+    async def updates(self, *, engine_seen: bool = False) -> AsyncGenerator[tuple[Update, msgspec.Raw]]:
         """Every update behind `after`, with its JSON, up to the order's end.
 
         Ends early when the engine closes the stream as complete: there was nothing behind `after`. A connection
@@ -70,15 +70,14 @@ class OrderStream:
             self._on_trouble(f"{told}; trying again in {pause_s:g} s ({failures} of {RECONNECTS_MAX})")
             await self._clock.sleep(pause_s)
 
-    async def _connection(self) -> AsyncIterator[tuple[Update, msgspec.Raw]]:
+    async def _connection(self) -> AsyncGenerator[tuple[Update, msgspec.Raw]]:
         """The updates of one connection, those already handed out left out."""
-        proxy = None if is_loopback(self._url) else True
         try:
             async with connect(
                 f"{self._address}?after={self.seq}",
                 open_timeout=OPEN_TIMEOUT_S,
                 max_size=MESSAGE_BYTES_MAX,
-                proxy=proxy,
+                proxy=None if is_loopback(self._url) else True,
             ) as socket:
                 while True:
                     for update, raw in _updates_in(await socket.recv()):
@@ -91,11 +90,11 @@ class OrderStream:
                         if update.is_end:
                             return
         except ConnectionClosed as closed:
-            code = closed.rcvd.code if closed.rcvd is not None else None
+            code, reason = (closed.rcvd.code, closed.rcvd.reason) if closed.rcvd is not None else (None, "")
             if code in _REFUSALS:
-                raise ProblemError(problem_of_kind(_REFUSALS[code])) from closed
+                raise ProblemError(problem_of_kind(_REFUSALS[code], reason)) from closed
             if code != 1000:
-                raise _ConnectionLost("the connection was lost") from closed
+                raise _ConnectionLost(reason or "the connection was lost") from closed
         except InvalidStatus as refused:
             status = refused.response.status_code
             if status < 500:

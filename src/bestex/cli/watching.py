@@ -36,6 +36,9 @@ class Presenter(Protocol):
 
     def show(self, update: Update, raw: msgspec.Raw) -> None: ...
 
+    def trouble(self, text: str) -> None:
+        """Say that the connection was lost, and what is done about it."""
+
 
 async def watch_order(
     engine: EngineClient,
@@ -50,18 +53,23 @@ async def watch_order(
     order = None
     if after > 0 and not terminal.as_json:  # what the updates left out would have told
         order = (await engine.get(order_path(order_id))).read(OrderView)
-    stream = OrderStream(engine.url, order_id, clock, terminal.note, after=after)
+    presenter = presenter_for(terminal, clock, order_id, order)
+    stream = OrderStream(engine.url, order_id, clock, presenter.trouble, after=after)
     end: str | None = None
     try:
-        with presenter_for(terminal, clock, order) as presenter:
+        with presenter:
             async with contextlib.aclosing(stream.updates(engine_seen=engine_seen or order is not None)) as updates:
                 async for update, raw in updates:
                     presenter.show(update, raw)
                     if update.is_end:
                         end = update.status
     finally:
-        terminal.if_interrupted = f"the order goes on; bestex watch {order_id} --after {stream.seq}"
-    return exit_code_of(end if end is not None else await _ended_before(engine, order_id))
+        terminal.if_interrupted = f"the order goes on; to follow it: bestex watch {order_id} --after {stream.seq}"
+    if end is None:
+        end = await _ended_before(engine, order_id)
+        if not terminal.as_json:
+            terminal.say(f"order {order_id} had ended: {end}")
+    return exit_code_of(end)
 
 
 async def _ended_before(engine: EngineClient, order_id: str) -> str:
@@ -72,15 +80,15 @@ async def _ended_before(engine: EngineClient, order_id: str) -> str:
     return order.status
 
 
-def presenter_for(terminal: Terminal, clock: Clock, order: OrderView | None) -> Presenter:
+def presenter_for(terminal: Terminal, clock: Clock, order_id: str, order: OrderView | None) -> Presenter:
     """`order` is given when the first updates will not be shown."""
     if terminal.as_json:
         return JsonLines(terminal)
     swap = swap_of_view(order) if order is not None else None
     accepted_us = unix_us(order.created_at) if order is not None else None
     if terminal.can_animate:
-        return LiveTimeline(terminal.out, clock, swap, accepted_us)
-    return PlainLines(terminal.out, swap, accepted_us)
+        return LiveTimeline(terminal.out, clock, order_id, swap, accepted_us)
+    return PlainLines(terminal, swap, accepted_us)
 
 
 class JsonLines:
@@ -99,14 +107,19 @@ class JsonLines:
     def show(self, update: Update, raw: msgspec.Raw) -> None:
         self._terminal.json_line(raw)
 
+    def trouble(self, text: str) -> None:
+        self._terminal.note(text)
+
 
 class PlainLines:
     """Each update once, as text that a pipe or a log can keep."""
 
-    def __init__(self, console: Console, swap: Swap | None, accepted_us: int | None) -> None:
-        self._console = console
+    def __init__(self, terminal: Terminal, swap: Swap | None, accepted_us: int | None) -> None:
+        self._terminal = terminal
+        self._console = terminal.out
         self._swap = swap
         self._accepted_us = accepted_us
+        self._has_begun = False
 
     def __enter__(self) -> Self:
         return self
@@ -117,22 +130,31 @@ class PlainLines:
 
     def show(self, update: Update, raw: msgspec.Raw) -> None:
         step = step_of(update)
+        if not self._has_begun:
+            self._console.print(styled(f"order {update.order_id}", "bold"), soft_wrap=True)
+            self._has_begun = True
         if self._accepted_us is None:
             self._accepted_us = step.at_us
         if self._swap is None:
             self._swap = swap_of_steps((step,))
         self._console.out(step_text(step, self._swap, self._accepted_us, self._console), highlight=False)
 
+    def trouble(self, text: str) -> None:
+        self._terminal.note(text)
+
 
 class LiveTimeline:
     """The waterfall, drawn again and again until the end; then it stays."""
 
-    def __init__(self, console: Console, clock: Clock, swap: Swap | None, accepted_us: int | None) -> None:
+    def __init__(
+        self, console: Console, clock: Clock, order_id: str, swap: Swap | None = None, accepted_us: int | None = None
+    ) -> None:
         self._clock = clock
+        self._order_id = order_id
         self._swap = swap
         self._accepted_us = accepted_us
-        self._title: str | None = None
         self._steps: tuple[Step, ...] = ()  # replaced whole: the refreshing thread sees one state or the next
+        self._trouble: str | None = None  # shown below until the next update
         self._is_over = False
         self._live = Live(self, console=console, refresh_per_second=REFRESHES_PER_SECOND, vertical_overflow="visible")
 
@@ -147,9 +169,12 @@ class LiveTimeline:
         self._live.stop()
 
     def show(self, update: Update, raw: msgspec.Raw) -> None:
-        if self._title is None:
-            self._title = f"order {update.order_id}"
         self._steps = (*self._steps, step_of(update))
+        self._trouble = None
+        self._live.refresh()
+
+    def trouble(self, text: str) -> None:
+        self._trouble = text
         self._live.refresh()
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
@@ -161,8 +186,10 @@ class LiveTimeline:
             accepted_us=self._accepted_us,
             now_us=None if self._is_over else self._clock.now_us(),
         )
-        lines = console.render_lines(styled(self._title or "order", "bold"), options, pad=False)
+        lines = console.render_lines(styled(f"order {self._order_id}", "bold"), options, pad=False)
         lines += console.render_lines(view, options.update(height=None), pad=False)
+        if self._trouble is not None:
+            lines += console.render_lines(styled(self._trouble, "yellow"), options, pad=False)
         if not self._is_over:
             lines = lines[-max(console.height - 1, 1) :]
         for number, line in enumerate(lines):

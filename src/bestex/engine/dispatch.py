@@ -18,6 +18,7 @@ class InlineDispatcher:
 
     def __init__(self, concurrency: int) -> None:
         self._concurrency = concurrency
+        self._loop = asyncio.get_running_loop()
         self._waiting: deque[tuple[str, Job]] = deque()
         self._executing: dict[str, asyncio.Task[None]] = {}
         self._stopped = False
@@ -49,7 +50,7 @@ class InlineDispatcher:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def _start(self, order_id: str, job: Job) -> None:
-        task = asyncio.get_running_loop().create_task(job())
+        task = self._loop.create_task(job())
         self._executing[order_id] = task
         task.add_done_callback(lambda done: self._finished(order_id, done))
 

@@ -95,6 +95,7 @@ class Intake:
         self._limits = limits
         self._waiting = waiting
         self._accepted = accepted
+        self._loop = asyncio.get_running_loop()
         self._committing = 0
         self._keys: set[tuple[str, str, str]] = set()
         self.closed = False
@@ -148,21 +149,31 @@ class Intake:
         log = OrderLog(self._journal, self._clock, order, OrderState(), FIRST_LEASE_EPOCH)
         appended = log.record(Status.PENDING, order.pending_detail(), new=new)
         self._committing += 1
-        appended.add_done_callback(lambda done: self._committed(log, done))
-        await self._answer(appended, order.id)
+        answered: asyncio.Future[None] = self._loop.create_future()
+        appended.add_done_callback(lambda done: self._committed(log, done, answered))
+        late = self._loop.call_later(self._limits.answer_s, _answer, answered)
+        await answered
+        late.cancel()
+        self._check_answer(appended, order.id)
         return Accepted(order.id, log.state.created_us)
 
-    def _committed(self, log: OrderLog, appended: "asyncio.Future[int]") -> None:
+    def _committed(self, log: OrderLog, appended: "asyncio.Future[int]", answered: "asyncio.Future[None]") -> None:
         """Whatever became of the client, an order on disk is executed."""
         self._committing -= 1
+        _answer(answered)
         if not appended.cancelled() and appended.exception() is None:
             self._accepted(log)
 
-    async def _answer(self, appended: "asyncio.Future[int]", order_id: str) -> None:
-        done, _ = await asyncio.wait((appended,), timeout=self._limits.answer_s)
-        if done:
+    def _check_answer(self, appended: "asyncio.Future[int]", order_id: str) -> None:
+        """Raise what keeps the order from being known to be on disk."""
+        if appended.done():
             appended.result()
         elif self._journal.withdraw(appended):
             raise JournalUnavailableError("the database does not answer; nothing was stored")
         else:
             raise PendingOutcomeError(order_id)
+
+
+def _answer(answered: "asyncio.Future[None]") -> None:
+    if not answered.done():
+        answered.set_result(None)

@@ -61,6 +61,7 @@ class Enrolment:
                     return
             for row in living:
                 if first_seen.setdefault(str(row["id"]), row["seen_at"]) != row["seen_at"]:
+                    self._drop()
                     raise EngineAlreadyRunningError(
                         f"another engine runs on this database ({row['about']}). Two inline engines may not share"
                         " one: stop it, or give this one another BESTEX_DATA_DIR or DATABASE_URL."

@@ -10,7 +10,7 @@ from bestex.domain.errors import (
     JournalError,
 )
 from bestex.domain.events import Event, StoredEvent
-from bestex.domain.lifecycle import ENDS, NEXT, Status
+from bestex.domain.lifecycle import ENDS, FIRST, NEXT, Status
 from bestex.domain.orders import OrderView
 from bestex.journal.writer import GroupCommitWriter, MergedRows, Verdict
 from bestex.ports import Append, Clock, JournalListener, Lease, NewOrder, OrderFilter, OrderRow
@@ -73,12 +73,14 @@ class MemoryStore:
     def _refusal(self, merged: MergedRows) -> JournalError | None:
         first = merged.first
         order = self._database.orders.get(first.order_id)
-        status = first.base_status
+        seq, status = (first.base_seq, first.base_status) if first.new is None else (0, None)
         for append in merged.appends:
             for event in append.events:
-                if event.status not in (frozenset({Status.PENDING}) if status is None else NEXT[status]):
-                    return AppendRefusedError(f"order {first.order_id}: {event.status} may not follow {status}")
-                status = event.status
+                if event.seq != seq + 1 or event.status not in (NEXT[status] if status else {FIRST}):
+                    return AppendRefusedError(
+                        f"order {first.order_id}: {event.status} as event {event.seq} may not follow {status} as {seq}"
+                    )
+                seq, status = event.seq, event.status
         if first.new is not None:
             if (holder := self._holder(first.new)) is not None:
                 return DuplicateKeyError(holder.order_id, holder.request_hash == first.new.request_hash)

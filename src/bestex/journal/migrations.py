@@ -7,7 +7,7 @@ import asyncpg
 
 from bestex.domain.errors import JournalConfigurationError
 from bestex.domain.lifecycle import FIRST, NEXT
-from bestex.journal.postgres import connect
+from bestex.journal.postgres import CONNECT_TIMEOUT_S, connect
 from bestex.journal.queries import sql_text
 
 MINIMUM_SERVER: Final = 17
@@ -22,9 +22,9 @@ def transitions() -> set[tuple[str, str]]:
 
 async def migrate(dsn: str) -> None:
     """Check the server's settings and apply what is missing. `JournalConfigurationError` says what is wrong."""
+    await _check_server(dsn)
     connection = await connect(dsn, "bestex migration")
     try:
-        await _check_server(connection)
         async with connection.transaction():
             await connection.execute("select pg_advisory_xact_lock($1)", _LOCK)
             await _apply(connection)
@@ -32,7 +32,16 @@ async def migrate(dsn: str) -> None:
         await connection.close()
 
 
-async def _check_server(connection: asyncpg.Connection) -> None:
+async def _check_server(dsn: str) -> None:
+    # What connections get by themselves: ours ask for synchronous_commit, but an operator's must have it too.
+    connection = await asyncpg.connect(dsn, timeout=CONNECT_TIMEOUT_S)
+    try:
+        await _check_settings(connection)
+    finally:
+        await connection.close()
+
+
+async def _check_settings(connection: asyncpg.Connection) -> None:
     version: int = int(await connection.fetchval("select current_setting('server_version_num')")) // 10_000
     if version < MINIMUM_SERVER:
         raise JournalConfigurationError(f"PostgreSQL {version} is too old: {MINIMUM_SERVER} or later is needed")
@@ -40,8 +49,7 @@ async def _check_server(connection: asyncpg.Connection) -> None:
     if encoding != "UTF8":
         raise JournalConfigurationError(f"the database's encoding is {encoding}: UTF8 is needed")
     for setting in ("fsync", "synchronous_commit"):
-        # What connections get by themselves: ours asks for synchronous_commit, but an operator's must have it too.
-        value = await connection.fetchval("select reset_val from pg_settings where name = $1", setting)
+        value = await connection.fetchval("select current_setting($1)", setting)
         if value == "off":
             raise JournalConfigurationError(
                 f"PostgreSQL runs with {setting} = off: an accepted order could be lost. Set it to on."

@@ -61,8 +61,11 @@ class PostgresStore:
         self._connection: asyncpg.Connection | None = None
 
     async def commit(self, number: int, rows: Sequence[MergedRows]) -> Verdict:
+        try:
+            columns = append_columns(rows)
+        except (TypeError, ValueError) as error:  # text that is not Unicode, such as half a surrogate pair
+            raise RowsRejectedError(f"{type(error).__name__}: {error}") from error
         connection = await self._connected()
-        columns = append_columns(rows)
         try:
             row = await connection.fetchrow(QUERIES["append"], self._engine_id, number, *columns)
         except asyncpg.PostgresError as error:
@@ -219,13 +222,18 @@ class PostgresJournal:
                         min_size=1,
                         max_size=READ_CONNECTIONS,
                         timeout=CONNECT_TIMEOUT_S,
-                        server_settings={"application_name": "bestex reader", "TimeZone": "UTC"},
+                        # Without sequential scans: plans are kept, also those made while the tables were small.
+                        server_settings={
+                            "application_name": "bestex reader",
+                            "TimeZone": "UTC",
+                            "enable_seqscan": "off",
+                        },
                     )
             async with self._pool.acquire(timeout=READ_TIMEOUT_S) as connection:
                 yield connection
         except _LOST as error:
             raise JournalUnavailableError(f"the database cannot be read: {error or type(error).__name__}") from error
         except asyncpg.PostgresError as error:
-            if (error.sqlstate or "").startswith(("08", "53", "57", "58")):
+            if (error.sqlstate or "").startswith(("08", "28", "3D", "53", "55", "57", "58")):
                 raise JournalUnavailableError(f"the database cannot be read: {error}") from error
             raise

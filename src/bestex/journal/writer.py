@@ -70,7 +70,11 @@ class MergedRows:
 
     def continues(self, append: Append) -> bool:
         last = self.last.events[-1]
-        return append.base_seq == last.seq and append.lease_epoch == self.first.lease_epoch
+        return (
+            append.base_seq == last.seq
+            and append.base_status is last.status
+            and append.lease_epoch == self.first.lease_epoch
+        )
 
     def add(self, append: Append, future: "asyncio.Future[int]") -> None:
         self.appends.append(append)
@@ -91,6 +95,7 @@ class GroupCommitWriter:
 
     def __init__(self, store: Store, clock: Clock) -> None:
         self._store = store
+        self._loop = asyncio.get_running_loop()  # asked once: each asking is a system call before Python 3.12
         self._clock = clock
         self._queue: deque[tuple[Append, asyncio.Future[int]]] = deque()
         self._wake = asyncio.Event()
@@ -110,7 +115,7 @@ class GroupCommitWriter:
         self._listeners.append(listener)
 
     def append(self, append: Append) -> "asyncio.Future[int]":
-        future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[int] = self._loop.create_future()
         if self._fenced is not None:
             future.set_exception(self._fenced)
         elif self._closed or len(self._queue) >= MAX_QUEUED_APPENDS or (append.new and not self.available):
@@ -140,7 +145,9 @@ class GroupCommitWriter:
             rows = self._take()
             if not rows:
                 continue
+            self._in_flight = {future for merged in rows for future in merged.futures}
             await self._commit(rows)
+            self._in_flight = set()
 
     async def drain(self) -> None:
         """Wait until everything queued has been committed."""
@@ -180,7 +187,6 @@ class GroupCommitWriter:
         number = self._number + 1
         sent = False
         tries = 0
-        self._in_flight = {future for merged in rows for future in merged.futures}
         verdict = None
         while verdict is None:
             if tries:
@@ -205,13 +211,12 @@ class GroupCommitWriter:
                 await self._isolate(rows, error)
                 return
             except EngineFencedError as error:
-                self._fence(rows, error)
+                self._fence(error)
                 raise
         if not self.available:
             _log.info("journal.available")
         self.available = True
         self._number = number
-        self._in_flight = set()
         self._settle(rows, verdict)
 
     def _release_new_orders(self, rows: list[MergedRows]) -> list[MergedRows]:
@@ -222,7 +227,6 @@ class GroupCommitWriter:
                 kept.append(merged)
             else:
                 self._fail(merged, _unreachable())
-        self._in_flight = {future for merged in kept for future in merged.futures}
         return kept
 
     def _release_queued_new_orders(self) -> None:
@@ -238,7 +242,6 @@ class GroupCommitWriter:
         """One bad row must not stop the others: commit the halves apart."""
         if len(rows) == 1:
             _log.error("journal.rows_rejected", order_id=rows[0].first.order_id, error=str(error))
-            self._in_flight = set()
             self._fail(rows[0], JournalError(f"the journal rejects the rows: {error}"))
             self._refuse_queued(rows[0].first.order_id)
             return
@@ -280,11 +283,11 @@ class GroupCommitWriter:
                 kept.append(item)
         self._queue = kept
 
-    def _fence(self, rows: list[MergedRows], error: EngineFencedError) -> None:
+    def _fence(self, error: EngineFencedError) -> None:
         self._fenced = error
+        for future in self._in_flight:
+            _fail_future(future, error)
         self._in_flight = set()
-        for merged in rows:
-            self._fail(merged, error)
         for _, future in self._queue:
             _fail_future(future, error)
         self._queue.clear()

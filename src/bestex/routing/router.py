@@ -38,12 +38,40 @@ class Router:
         return choose(answers, request.token_out, self._clock.now_us())
 
     async def _ask_all(self, request: QuoteRequest) -> list[Answer]:
-        loop = asyncio.get_running_loop()
         began = self._clock.monotonic()
-        asked = {loop.create_task(venue.quote(request)): name for name, venue in self._venues.items()}
         answers: dict[str, Answer] = {}
+        slow: list[Venue] = []
+        for venue in self._venues.values():
+            answer = self._answer_at_once(venue, request)
+            if answer is None:
+                slow.append(venue)
+            else:
+                answers[venue.name] = answer
+        if slow:
+            await self._wait_for(slow, request, began, answers)
+        late_ms = _milliseconds(self._clock.monotonic() - began)
+        late = f"did not answer within {late_ms:.0f} ms"
+        return [
+            answers.get(name) or Answer(name, late_ms, error=FailureCode.QUOTE_TIMEOUT, message=late)
+            for name in self._venues
+        ]
+
+    def _answer_at_once(self, venue: Venue, request: QuoteRequest) -> Answer | None:
+        """The answer of a venue that need not wait to quote; None of one that must."""
+        try:
+            quote = venue.quote_at_once(request)
+        except Exception as error:  # noqa: BLE001 -- a broken venue must not fail the order
+            return _failed(venue.name, 0.0, error)
+        return None if quote is None else Answer(venue.name, 0.0, quote=quote)
+
+    async def _wait_for(
+        self, venues: Sequence[Venue], request: QuoteRequest, began: float, answers: dict[str, Answer]
+    ) -> None:
+        """Add the answers that come within their time to `answers`."""
+        asked = {asyncio.create_task(venue.quote(request)): venue.name for venue in venues}
         waiting = set(asked)
-        deadline = began + self._limits.deadline_s
+        quoted = any(answer.quote is not None for answer in answers.values())
+        deadline = began + (self._limits.grace_s if quoted else self._limits.deadline_s)
         try:
             while waiting:
                 left = deadline - self._clock.monotonic()
@@ -52,30 +80,27 @@ class Router:
                     break
                 now = self._clock.monotonic()
                 for task in done:
-                    answer = self._answer(asked[task], task, now - began)
+                    answer = _answer(asked[task], task, now - began)
                     answers[answer.venue] = answer
                     if answer.quote is not None:
                         deadline = min(deadline, now + self._limits.grace_s)
         finally:
             for task in waiting:
                 task.cancel()
-        late_ms = _milliseconds(self._clock.monotonic() - began)
-        late = f"did not answer within {late_ms:.0f} ms"
-        return [
-            answers.get(name) or Answer(name, late_ms, error=FailureCode.QUOTE_TIMEOUT, message=late)
-            for name in self._venues
-        ]
 
-    def _answer(self, venue: str, task: asyncio.Task[Quote], took_s: float) -> Answer:
-        latency_ms = _milliseconds(took_s)
-        error = asyncio.CancelledError() if task.cancelled() else task.exception()
-        if error is None:
-            return Answer(venue, latency_ms, quote=task.result())
-        if isinstance(error, OrderError):
-            return Answer(venue, latency_ms, error=error.code, message=str(error))
-        _log.warning("venue.quote_failed", venue=venue, error=repr(error))
-        message = f"broke while quoting: {type(error).__name__}: {error}"
-        return Answer(venue, latency_ms, error=FailureCode.VENUE_DOWN, message=message)
+
+def _answer(venue: str, task: asyncio.Task[Quote], took_s: float) -> Answer:
+    latency_ms = _milliseconds(took_s)
+    error = asyncio.CancelledError() if task.cancelled() else task.exception()
+    return Answer(venue, latency_ms, quote=task.result()) if error is None else _failed(venue, latency_ms, error)
+
+
+def _failed(venue: str, latency_ms: float, error: BaseException) -> Answer:
+    if isinstance(error, OrderError):
+        return Answer(venue, latency_ms, error=error.code, message=str(error))
+    _log.warning("venue.quote_failed", venue=venue, error=repr(error))
+    message = f"broke while quoting: {type(error).__name__}: {error}"
+    return Answer(venue, latency_ms, error=FailureCode.VENUE_DOWN, message=message)
 
 
 def _milliseconds(seconds: float) -> float:

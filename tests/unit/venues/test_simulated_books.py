@@ -113,6 +113,37 @@ async def test_old_transactions_leave_memory_and_are_still_found(monkeypatch: py
     assert (await world.world.chain.fill(signatures[0])).amount_in == 10**9
 
 
+async def test_a_swap_stays_shown_when_its_old_bytes_are_sent_again_after_a_restart() -> None:
+    world = await open_world()
+    world.start()
+    transaction = await world.built("SOL", "USDC", "1")
+    await world.world.chain.send(transaction)
+    landed = await world.until_known(transaction.signature)
+    await world.pass_time(90)
+    await world.restart()
+    for _ in range(2):
+        await world.world.chain.send(transaction)
+        again = await world.status(transaction.signature)
+        assert again is not None
+        assert again.slot == landed.slot
+        await world.pass_time(5)
+
+
+async def test_a_slot_that_a_fork_will_change_is_not_final_however_late_the_fork_comes() -> None:
+    world = await open_world(faults={"fork_after_confirmed": 1})
+    world.start()
+    transaction = await world.built("SOL", "USDC", "1")
+    await world.world.chain.send(transaction)
+    landed = await world.until_known(transaction.signature)
+    await world.kill()  # nothing happens any more, but time passes
+    await world.clock.advance(60)
+    assert (await world.report(transaction.signature)).finalized_slot < landed.slot
+    world.start()
+    await world.pass_time(0.1)
+    assert await world.status(transaction.signature) is None
+    assert (await world.report(transaction.signature)).finalized_slot > landed.slot
+
+
 async def test_a_change_of_the_slots_length_never_turns_the_chain_back() -> None:
     ledger = MemoryLedger()
     first = await instant_world(ledger)

@@ -24,7 +24,7 @@ def slow_base58(data: bytes) -> str:
 
 @given(st.binary(max_size=80) | st.integers(0, 64).map(bytes))
 def test_base58_is_that_of_the_plain_algorithm(data: bytes) -> None:
-    assert base58.encode(data) == slow_base58(data)
+    assert (base58.address_text(data) if len(data) == 32 else base58.signature_text(data)) == slow_base58(data)
 
 
 def test_slots_follow_time_and_never_run_backwards() -> None:

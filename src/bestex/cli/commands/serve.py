@@ -14,27 +14,36 @@ class Profile(StrEnum):
 
 def serve(
     port: Annotated[
-        int | None, typer.Option(min=0, max=65535, help="Port to listen on. [default: PORT, else 4000]")
+        int | None, typer.Option(min=1, max=65535, help="Port to listen on.", show_default="PORT, else 4000")
+    ] = None,
+    host: Annotated[
+        str | None, typer.Option(help="Address of this machine's own to listen on.", show_default="127.0.0.1")
     ] = None,
     profile: Annotated[
-        Profile | None, typer.Option(help="How long simulated venues take. [default: BESTEX_PROFILE, else realistic]")
+        Profile | None,
+        typer.Option(help="How long simulated venues take.", show_default="BESTEX_PROFILE, else realistic"),
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of the simulated market. [default: BESTEX_SEED]")] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="Seed of the simulated market.", show_default="BESTEX_SEED, else 1")
+    ] = None,
     data_dir: Annotated[
-        Path | None, typer.Option(file_okay=False, help="Where the database lives. [default: BESTEX_DATA_DIR]")
+        Path | None,
+        typer.Option(file_okay=False, help="Where the embedded database lives.", show_default="BESTEX_DATA_DIR"),
     ] = None,
     database_url: Annotated[
-        str | None, typer.Option(help="A PostgreSQL to use instead of the embedded one. [default: DATABASE_URL]")
+        str | None,
+        typer.Option(help="A PostgreSQL to use instead of the embedded one.", show_default="DATABASE_URL"),
     ] = None,
 ) -> None:
     """Run the engine until Ctrl-C or SIGTERM.
 
-    It listens on 127.0.0.1 only. Settings come from the environment; an option overrides its variable.
+    Settings come from the environment; an option goes before its variable.
     """
     from bestex.bootstrap import run_server
 
     overrides: dict[str, object] = {
         "port": port,
+        "host": host,
         "profile": profile.value if profile is not None else None,
         "seed": seed,
         "data_dir": data_dir,

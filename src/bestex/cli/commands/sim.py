@@ -19,7 +19,10 @@ def status(context: typer.Context, as_json: AsJson = False) -> None:
     """Profile, seed, chain, faults, and how far apart the venues are."""
 
     async def command(engine: "EngineClient", terminal: "Terminal") -> None:
-        await _show_status(engine, terminal)
+        from bestex.cli.views.world import simulation_view
+        from bestex.ports import SimulationStatus
+
+        terminal.show(await engine.get("/api/sim"), SimulationStatus, simulation_view)
 
     run(context, as_json, command)
 
@@ -34,11 +37,11 @@ def fund(
     """Add to the paper wallet."""
 
     async def command(engine: "EngineClient", terminal: "Terminal") -> None:
+        from bestex.cli.answers import Wallet
+        from bestex.cli.views.world import wallet_view
+
         answer = await engine.post("/api/sim/fund", {"token": token, "amount": amount})
-        if terminal.as_json:
-            terminal.json(answer.raw)
-        else:
-            terminal.say(f"added {amount} {token}")
+        terminal.show(answer, Wallet, wallet_view)
 
     run(context, as_json, command)
 
@@ -71,11 +74,10 @@ def reset(context: typer.Context, as_json: AsJson = False) -> None:
     """Wallet and pools as at the start, no faults; orders stay."""
 
     async def command(engine: "EngineClient", terminal: "Terminal") -> None:
-        answer = await engine.post("/api/sim/reset")
-        if terminal.as_json:
-            terminal.json(answer.raw)
-        else:
-            terminal.say("the simulated world is as at the start")
+        from bestex.cli.views.world import simulation_view
+        from bestex.ports import SimulationStatus
+
+        terminal.show(await engine.post("/api/sim/reset"), SimulationStatus, simulation_view)
 
     run(context, as_json, command)
 
@@ -97,10 +99,3 @@ def parse_changes(changes: list[str]) -> dict[str, float]:
             raise typer.BadParameter(f"{name} must be a number, not {text!r}")
         wanted[name] = value
     return wanted
-
-
-async def _show_status(engine: "EngineClient", terminal: "Terminal") -> None:
-    from bestex.cli.views.world import simulation_view
-    from bestex.ports import SimulationStatus
-
-    terminal.show(await engine.get("/api/sim"), SimulationStatus, simulation_view)

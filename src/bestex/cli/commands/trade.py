@@ -23,7 +23,8 @@ def order(
     ] = 50,
     client_order_id: Annotated[str | None, typer.Option(help="Your own id for the order, used once.")] = None,
     idempotency_key: Annotated[
-        str | None, typer.Option(help="Repeating the command with the same key orders once. [default: a new one]")
+        str | None,
+        typer.Option(help="Repeating the command with the same key orders once.", show_default="a new one"),
     ] = None,
     watch: Annotated[
         bool, typer.Option("--watch", "-w", help="Stay and draw the order's timeline to its end.")
@@ -51,7 +52,7 @@ def order(
         key = idempotency_key or SystemIds().order_id()
         answer = await _place(engine, terminal, body, key)
         accepted = answer.read(Accepted)
-        terminal.if_interrupted = f"the order goes on; bestex watch {accepted.order_id}"
+        terminal.if_interrupted = f"the order goes on; to follow it: bestex watch {accepted.order_id}"
         if watch:
             return await watch_order(engine, terminal, SystemClock(), accepted.order_id, engine_seen=True)
         if terminal.as_json:

@@ -37,9 +37,7 @@ def orders_view(page: OrdersPage, now_us: int, width: int) -> RenderableType:
         return Text("no orders", style="dim")
     is_wide = width >= WIDE
     columns = ["order", "status", "age", "swap", *(["venue", "result"] if is_wide else [])]
-    table = plain_table(*columns, numbers=frozenset({"age"}))
-    table.columns[0].no_wrap = True
-    table.columns[1].no_wrap = True
+    table = plain_table(*columns, numbers=frozenset({"age"}), folding=frozenset({"swap", "result"}))
     for order in page.data:
         row = [
             styled(order.order_id),
@@ -140,7 +138,7 @@ def _heading(text: str) -> Text:
 def _attempt_view(attempt: ReceiptAttempt, order: OrderView) -> RenderableType:
     parts: list[RenderableType] = []
     if attempt.quotes:
-        parts += [quote_table(attempt.quotes, order.token_out), *quote_reasons(attempt.quotes)]
+        parts += [quote_table(attempt.quotes), *quote_reasons(attempt.quotes)]
     facts = facts_table()
     if attempt.venue is not None:
         facts.add_row("route", styled(" · ".join(filter(None, [attempt.venue, attempt.pool]))))

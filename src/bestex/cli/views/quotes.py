@@ -1,6 +1,7 @@
 """Venues side by side."""
 
 from collections.abc import Sequence
+from typing import Final
 
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -10,7 +11,7 @@ from bestex.cli.answers import Quotes
 from bestex.cli.views.text import clean, milliseconds_text, plain_table, styled
 from bestex.domain.events import QuoteRecord
 
-_NUMBERS = frozenset({"amount out", "fee", "impact", "net out", "took"})
+_NUMBERS: Final = frozenset({"amount out", "fee", "impact", "net out", "took"})
 
 
 def quotes_view(quotes: Quotes) -> RenderableType:
@@ -22,29 +23,31 @@ def quotes_view(quotes: Quotes) -> RenderableType:
         title.append(f"  {clean(quotes.pair)}", style="dim")
     if not quotes.quotes:
         return Group(title, Text("no venue is configured", style="yellow"))
-    parts: list[RenderableType] = [title, Text(), quote_table(quotes.quotes, quotes.token_out, quotes.best)]
+    parts: list[RenderableType] = [title, Text(), quote_table(quotes.quotes, quotes.best)]
     parts += [Text(), *quote_reasons(quotes.quotes, quotes.best)]
     return Group(*parts)
 
 
-def quote_table(quotes: Sequence[QuoteRecord], token_out: str, best: str | None = None) -> Table:
-    """One row for each venue; the best is `best`, or the one chosen."""
-    table = plain_table("", "venue", "amount out", "fee", "impact", "net out", "took", numbers=_NUMBERS)
+def quote_table(quotes: Sequence[QuoteRecord], best: str | None = None, *, net: bool = True) -> Table:
+    """One row for each venue, amounts in the output token; the best is `best`, or the one chosen.
+
+    `net`: also what remains after the network's fee.
+    """
+    columns = ["", "venue", "amount out", "fee", "impact", *(["net out"] if net else []), "took"]
+    table = plain_table(*columns, numbers=_NUMBERS, folding=frozenset({"fee"}))
     for quote in quotes:
         is_best = _is_best(quote, best)
-        mark = Text("✔" if is_best else "✘" if quote.amount_out is None else " ")
-        row = [mark, styled(quote.venue)]
-        if quote.amount_out is None:
-            row += [Text("no quote"), Text(), Text(), Text()]
-        else:
-            row += [
-                styled(f"{quote.amount_out} {token_out}"),
-                styled(f"{quote.fee} {quote.fee_token or ''}".strip() if quote.fee is not None else ""),
-                Text("" if quote.price_impact_bps is None else f"{quote.price_impact_bps} bps"),
-                styled(quote.net_amount_out or ""),
-            ]
-        row.append(Text(milliseconds_text(quote.latency_ms)))
-        table.add_row(*row, style="green" if is_best else "red" if quote.amount_out is None else "")
+        has_quote = quote.amount_out is not None
+        cells = [
+            Text("✔" if is_best else " " if has_quote else "✘"),
+            styled(quote.venue),
+            styled(quote.amount_out or "no quote"),
+            styled(f"{quote.fee} {quote.fee_token or ''}".rstrip() if quote.fee is not None else ""),
+            Text(f"{quote.price_impact_bps} bps" if quote.price_impact_bps is not None else ""),
+            *([styled(quote.net_amount_out or "")] if net else []),
+            Text(milliseconds_text(quote.latency_ms)),
+        ]
+        table.add_row(*cells, style="green" if is_best else "" if has_quote else "red")
     return table
 
 

@@ -20,6 +20,7 @@ from bestex.domain.events import (
     RoutingDetail,
     SubmittedDetail,
 )
+from bestex.domain.lifecycle import Status
 from bestex.domain.orders import OrderView
 
 
@@ -64,7 +65,7 @@ def step_lines(step: Step, swap: Swap | None, *, quotes: bool = True) -> list[Re
         case PendingDetail() as pending:
             return [_pending(pending)]
         case RoutingDetail() as routing:
-            return _routing(step, routing, token_out, quotes=quotes)
+            return _routing(step, routing, quotes=quotes)
         case BuildingDetail() as building:
             return _building(building, token_out, quotes=quotes)
         case SubmittedDetail() as submitted:
@@ -72,7 +73,7 @@ def step_lines(step: Step, swap: Swap | None, *, quotes: bool = True) -> list[Re
         case ConfirmedDetail() as confirmed:
             return _confirmed(confirmed, swap, token_in, token_out)
         case FailedDetail() as failed:
-            return _failed(failed, token_out, quotes=quotes)
+            return _failed(failed, quotes=quotes)
         case CancelledDetail() as cancelled:
             return [styled(f"by the {cancelled.by}")]
         case dict() as unknown:
@@ -89,11 +90,13 @@ def _pending(pending: PendingDetail) -> Text:
     return text
 
 
-def _routing(step: Step, routing: RoutingDetail, token_out: str, *, quotes: bool) -> list[RenderableType]:
+def _routing(step: Step, routing: RoutingDetail, *, quotes: bool) -> list[RenderableType]:
     lines: list[RenderableType] = []
     previous = routing.previous
     if previous is not None:
-        lines += _story(previous, token_out, quotes=quotes)
+        given_up = (f"attempt {previous.attempt} given up: ", "yellow")
+        lines.append(Text.assemble(given_up, (clean(previous.code), "bold yellow"), " ", clean(previous.message)))
+        lines += _unused_quotes(previous) if quotes else []
     elif routing.reason is not None:
         lines.append(styled(routing.reason, "yellow"))
     if step.attempt > 1:
@@ -101,14 +104,11 @@ def _routing(step: Step, routing: RoutingDetail, token_out: str, *, quotes: bool
     return lines
 
 
-def _story(story: AttemptStory, token_out: str, *, quotes: bool) -> list[RenderableType]:
-    """What became of an attempt that was given up."""
-    text = Text.assemble(
-        (f"attempt {story.attempt} given up: ", "yellow"), (clean(story.code), "bold yellow"), " ", clean(story.message)
-    )
-    if quotes and story.quotes:
-        return [quote_table(story.quotes, token_out), *quote_reasons(story.quotes), text]
-    return [text]
+def _unused_quotes(story: AttemptStory) -> list[RenderableType]:
+    """The quotes of an attempt that ended before a choice; where there were none, its message says why."""
+    if all(quote.amount_out is None for quote in story.quotes):
+        return []
+    return [quote_table(story.quotes, net=False), *quote_reasons(story.quotes)]
 
 
 def _building(building: BuildingDetail, token_out: str, *, quotes: bool) -> list[RenderableType]:
@@ -116,14 +116,13 @@ def _building(building: BuildingDetail, token_out: str, *, quotes: bool) -> list
         (clean(building.venue), "bold"),
         f" pays {clean(building.amount_out)} {clean(token_out)}".rstrip(),
         f" · at least {clean(building.min_amount_out)}",
-        f" · impact {building.price_impact_bps} bps",
     )
     if building.wraps_sol:
         text.append(" · wraps SOL", style="dim")
     if not quotes:
         return [text]
     losers = [quote for quote in building.quotes if not quote.chosen]
-    return [text, quote_table(building.quotes, token_out), *quote_reasons(losers)]
+    return [text, quote_table(building.quotes, net=False), *quote_reasons(losers)]
 
 
 def _submitted(submitted: SubmittedDetail) -> list[RenderableType]:
@@ -142,21 +141,20 @@ def _submitted(submitted: SubmittedDetail) -> list[RenderableType]:
 def _confirmed(confirmed: ConfirmedDetail, swap: Swap | None, token_in: str, token_out: str) -> list[RenderableType]:
     amounts = f"{confirmed.amount_in} {token_in}".rstrip() + " → " + f"{confirmed.amount_out} {token_out}".rstrip()
     price = price_text(confirmed.executed_price, swap.pair if swap is not None else None)
-    rest = f"{slippage_text(confirmed.slippage_bps)} · fee {confirmed.fee_paid} SOL"
-    return [
-        Text.assemble((clean(amounts), "bold green"), clean(f" at {price}")),
-        styled(f"{rest} · {confirmed.venue} · {confirmed.commitment}"),
-    ]
+    rest = styled(f"{slippage_text(confirmed.slippage_bps)} · fee {confirmed.fee_paid} SOL · {confirmed.venue}")
+    if confirmed.commitment != Status.CONFIRMED:  # a note on what became of it: finalized, or lost to a fork
+        rest.append(f" · {clean(confirmed.commitment)}", style="bold")
+    return [Text.assemble((clean(amounts), "bold green"), clean(f" at {price}")), rest]
 
 
-def _failed(failed: FailedDetail, token_out: str, *, quotes: bool) -> list[RenderableType]:
+def _failed(failed: FailedDetail, *, quotes: bool) -> list[RenderableType]:
     """The code and the message; of the attempts only the last, for `routing` told of those before it."""
-    lines: list[RenderableType] = []
+    lines: list[RenderableType] = [Text.assemble((clean(failed.code), "bold red"), " ", clean(failed.message))]
     if failed.attempts:
         last = failed.attempts[-1]
-        same = last.message == failed.message
-        if not same or last.quotes:
-            lines += _story(last, token_out, quotes=quotes)
-        if len(failed.attempts) > 1:
-            lines.append(Text(f"after {len(failed.attempts)} attempts", style="dim"))
-    return [Text.assemble((clean(failed.code), "bold red"), " ", clean(failed.message)), *lines]
+        if last.message != failed.message:
+            lines.append(Text.assemble(clean(f"attempt {last.attempt}: "), clean(last.message)))
+        lines += _unused_quotes(last) if quotes else []
+    if len(failed.attempts) > 1:
+        lines.append(Text(f"after {len(failed.attempts)} attempts", style="dim"))
+    return lines

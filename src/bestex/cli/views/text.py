@@ -79,12 +79,13 @@ def request_text(side: str, amount: str, token_in: str, token_out: str) -> str:
     return f"sell {amount} {token_in} for {token_out}"
 
 
-def plain_table(*columns: str, numbers: frozenset[str] = frozenset()) -> Table:
-    """A table without lines; the columns in `numbers` stand to the right."""
+def plain_table(*columns: str, numbers: frozenset[str] = frozenset(), folding: frozenset[str] = frozenset()) -> Table:
+    """A table without lines; the columns in `numbers` stand to the right, those in `folding` may take more lines."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
     for column in columns:
         right = column in numbers
-        table.add_column(column, justify="right" if right else "left", no_wrap=right)
+        folds = column in folding
+        table.add_column(column, justify="right" if right else "left", no_wrap=not folds, overflow="fold")
     return table
 
 

@@ -34,7 +34,7 @@ def timeline_view(
     goes on until then, unless it is the order's end.
     """
     if not steps:
-        return Group(Text("waiting for the first update", style="dim"))
+        return Group()
     swap = swap if swap is not None else swap_of_steps(tuple(steps))
     began_us = accepted_us if accepted_us is not None else steps[0].at_us
     running = now_us is not None and steps[-1].status not in ENDS

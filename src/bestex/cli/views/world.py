@@ -1,5 +1,6 @@
 """The wallet, the tokens and the simulated world."""
 
+from rich.columns import Columns
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -10,10 +11,9 @@ from bestex.ports import SimulationStatus
 
 
 def wallet_view(wallet: Wallet) -> RenderableType:
-    table = plain_table("token", "amount", "mint", numbers=frozenset({"amount"}))
-    table.columns[2].overflow = "fold"
+    table = plain_table("token", "amount", "mint", numbers=frozenset({"amount"}), folding=frozenset({"mint"}))
     for balance in wallet.balances:
-        table.add_row(styled(balance.symbol, "bold"), styled(balance.amount), styled(balance.mint, "dim"))
+        table.add_row(styled(balance.symbol or "?", "bold"), styled(balance.amount), styled(balance.mint, "dim"))
     return Group(Text.assemble(("wallet  ", "bold"), clean(wallet.address)), Text(), table)
 
 
@@ -30,11 +30,13 @@ def simulation_view(status: SimulationStatus) -> RenderableType:
     facts.add_row("slot", f"{status.slot}, finalized {status.finalized_slot}")
     facts.add_row("block height", str(status.block_height))
     facts.add_row("transactions", f"{status.transactions} landed, {status.in_flight} in flight")
-    for number, (pair, percent) in enumerate(sorted(status.spreads.items())):
-        dearer, cheaper = ("raydium", "meteora") if percent >= 0 else ("meteora", "raydium")
-        told = f"{clean(pair):<10} {abs(percent):5.2f} % dearer at {dearer} than at {cheaper}"
-        facts.add_row("" if number else "spreads", told)
-    return Group(facts, Text("\nfaults", style="bold"), fault_table(status.faults))
+    likely = {name: value for name, value in status.faults.items() if value > 0 and not is_size(name)}
+    facts.add_row("faults", "none" if not likely else fault_table(likely))
+    if not status.spreads:
+        return facts
+    spreads = [Text(f"{clean(pair):<10}{percent:+6.2f} %") for pair, percent in sorted(status.spreads.items())]
+    heading = Text("\nhow much dearer raydium is than meteora", style="dim")
+    return Group(facts, heading, Columns(spreads, padding=(0, 3)))
 
 
 def faults_view(faults: FaultValues) -> RenderableType:
@@ -45,7 +47,11 @@ def fault_table(faults: dict[str, float]) -> Table:
     """Every fault with its probability, its length or its size; what may strike stands out."""
     table = plain_table("fault", "value", numbers=frozenset({"value"}))
     for name, value in faults.items():
-        is_size = name.endswith(("_s", "_slots", "_bps"))
-        style = "dim" if is_size else "bold red" if value > 0 else ""
+        style = "dim" if is_size(name) else "bold red" if value > 0 else ""
         table.add_row(styled(name), f"{value:g}", style=style)
     return table
+
+
+def is_size(fault: str) -> bool:
+    """Whether it says how long or how large a fault is, not how likely."""
+    return fault.endswith(("_s", "_slots", "_bps"))

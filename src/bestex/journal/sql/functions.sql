@@ -54,15 +54,25 @@ begin
     refused := '{}';
     reasons := '{}';
 
-    select coalesce(array_agg(distinct e.id), '{}') into illegal
-      from (select t.id, t.seq, t.came_from, t.status,
-                   lag(t.id) over (order by t.ord) as last_id,
-                   lag(t.seq) over (order by t.ord) as last_seq,
-                   lag(t.status) over (order by t.ord) as last_status
-              from unnest(e_id, e_seq, e_from, e_status) with ordinality
-                   as t (id, seq, came_from, status, ord)) e
-     where (e.last_id = e.id and (e.came_from <> e.last_status or e.seq <> e.last_seq + 1))
-        or not exists (select from lifecycle l where l.before = e.came_from and l.after = e.status);
+    with e as (
+        select t.id, t.seq, t.came_from, t.status,
+               lag(t.id) over (order by t.ord) as last_id,
+               lag(t.seq) over (order by t.ord) as last_seq,
+               lag(t.status) over (order by t.ord) as last_status
+          from unnest(e_id, e_seq, e_from, e_status) with ordinality
+               as t (id, seq, came_from, status, ord))
+    select coalesce(array_agg(distinct i.id), '{}') into illegal
+      from (select e.id from e
+             where (e.last_id = e.id and (e.came_from <> e.last_status or e.seq <> e.last_seq + 1))
+                or not exists (select from lifecycle l where l.before = e.came_from and l.after = e.status)
+            union all
+            -- An order's first event builds on what its row names; a new order's on nothing.
+            (select e.id from (select id, seq, came_from from e where e.last_id is distinct from e.id
+                               except
+                               (select u.id, u.base + 1, u.came_from
+                                  from unnest(u_id, u_base, u_from) as u (id, base, came_from)
+                                union all
+                                select n.id, 1, '' from unnest(n_id) as n (id))) e)) i;
     if illegal <> '{}' then
         refused := illegal;
         reasons := array_fill('illegal'::text, array[cardinality(illegal)]);

@@ -3,8 +3,14 @@
 -- name: append
 -- The one round trip of a group commit; see functions.sql.
 select first_position, refused, reasons
-  from bestex.append($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20,
-                     $21, $22, $23, $24, $25, $26, $27, $28, $29, $30, $31, $32)
+  from bestex.append(
+       $1, $2,
+       $3::text::uuid[], $4, $5, $6, $7, $8, $9,
+       $10::text::text[], $11::text::integer[], $12::text::integer[], $13::text::text[], $14::text::integer[], $15,
+       $16::text::uuid[], $17::text::integer[], $18::text::text[], $19::text::integer[],
+       $20::text::text[], $21::text::integer[], $22::text::integer[], $23::text::text[], $24,
+       $25::text::uuid[], $26::text::integer[], $27::text::text[], $28::text::text[], $29::text::integer[],
+       $30::text::bigint[], $31, $32)
 
 -- name: events_of_order
 select position, order_id, seq, status, attempt, (extract(epoch from at) * 1000000)::bigint as at_us, detail, sealed
@@ -56,16 +62,18 @@ select id, request_hash from bestex.orders
  order by id limit 1
 
 -- name: claim
--- Leases of open orders that no living engine holds, oldest first.
+-- Leases of open orders that no living engine holds, oldest first. Materialized: looked for once, so that no plan
+-- locks more orders than it takes.
+with free as materialized (
+    select c.id from bestex.orders c
+     where c.ended is null
+       and (c.lease_owner is null or not exists (
+           select from bestex.engines e
+            where e.id = c.lease_owner and e.seen_at > clock_timestamp() - $2::interval))
+     order by c.id limit $3 for update skip locked)
 update bestex.orders o
    set lease_owner = $1, lease_epoch = o.lease_epoch + 1
- where o.id in (
-       select c.id from bestex.orders c
-        where c.ended is null
-          and (c.lease_owner is null or not exists (
-              select from bestex.engines e
-               where e.id = c.lease_owner and e.seen_at > clock_timestamp() - $2::interval))
-        order by c.id limit $3 for update skip locked)
+  from free where o.id = free.id
 returning o.id, o.lease_epoch
 
 -- name: counts

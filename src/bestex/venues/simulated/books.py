@@ -216,8 +216,6 @@ class Books:
         changes, batch = self._committing
         await self._ledger.commit(self._epoch, batch)
         self._committing = None
-        if self._next:
-            self._dirty.set()
         self._publish(changes)
 
     def _take(self) -> tuple[_Changes, Batch]:

@@ -318,7 +318,7 @@ class SimulatedChain:
         known = self._blockhashes.get(slot)
         if known is None:
             digest = hashlib.blake2b(slot.to_bytes(8, "big"), key=self._key, person=b"blockhash", digest_size=32)
-            known = base58.encode(digest.digest())
+            known = base58.address_text(digest.digest())
             if len(self._blockhashes) >= BLOCKHASH_SLOTS_MAX:
                 del self._blockhashes[next(iter(self._blockhashes))]
             self._blockhashes[slot] = known

@@ -167,4 +167,4 @@ class Market:
 
 
 def _address(venue: str, pair: str) -> str:
-    return base58.encode(hashlib.blake2b(f"pool {venue} {pair}".encode(), digest_size=32).digest())
+    return base58.address_text(hashlib.blake2b(f"pool {venue} {pair}".encode(), digest_size=32).digest())

@@ -27,7 +27,13 @@ _ROW: Final = (
     "amount_in::text, amount_out::text, network_fee, error"
 )
 _COMMIT: Final = f"select sim.commit_batch({', '.join(f'${number}' for number in range(1, 29))})"
-_UNAVAILABLE: Final = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
+_UNAVAILABLE: Final = (
+    OSError,
+    TimeoutError,
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # what the driver says when the server hangs up at certain moments
+)
 
 
 class PostgresLedger:

@@ -41,7 +41,7 @@ def sign(message: Message, key: bytes) -> tuple[str, bytes]:
     """`(signature, signed bytes)`; the signature in base58."""
     body = _encoder.encode(message)
     signature = hashlib.blake2b(body, key=key, digest_size=SIGNATURE_BYTES).digest()
-    return base58.encode(signature), signature + body
+    return base58.signature_text(signature), signature + body
 
 
 def verify(raw: bytes, key: bytes) -> tuple[str, Message]:
@@ -54,4 +54,4 @@ def verify(raw: bytes, key: bytes) -> tuple[str, Message]:
         message = _decoder.decode(body)
     except msgspec.MsgspecError as error:
         raise MalformedTransactionError(f"the bytes are no transaction: {error}") from error
-    return base58.encode(signature), message
+    return base58.signature_text(signature), message

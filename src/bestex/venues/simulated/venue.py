@@ -55,6 +55,12 @@ class SimulatedVenue:
         self._quote_s = quote_s
         self._build_s = build_s
 
+    def quote_at_once(self, request: QuoteRequest) -> Quote | None:
+        """A quote where quotes take no time; with faults about they may."""
+        if self._faults.any or self._quote_s[1]:
+            return None
+        return self._quote(request)
+
     async def quote(self, request: QuoteRequest) -> Quote:
         if self._faults.any:
             self._check_up()
@@ -63,6 +69,9 @@ class SimulatedVenue:
                 raise VenueDownError(f"simulated: {self.name} did not answer in time")
         if self._quote_s[1]:
             await self._clock.sleep(self._nature.uniform(*self._quote_s))
+        return self._quote(request)
+
+    def _quote(self, request: QuoteRequest) -> Quote:
         now_us = self._clock.now_us()
         side, swap = self._swap(request.token_in, request.token_out, request.amount_in, now_us)
         impact_bps = side.pool.impact_bps(request.amount_in, swap, side.a_to_b)

@@ -226,7 +226,7 @@ async def open_simulation(
         )
         for name in VENUES
     ]
-    address = base58.encode(hashlib.blake2b(key, person=b"wallet address", digest_size=32).digest())
+    address = base58.address_text(hashlib.blake2b(key, person=b"wallet address", digest_size=32).digest())
     return SimulatedWorld(
         venues=venues,
         chain=chain,

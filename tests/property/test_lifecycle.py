@@ -1,0 +1,176 @@
+"""Every status and event is decided, and the fold of an order's events is its projection."""
+
+from collections import deque
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bestex.domain.events import (
+    BuildingDetail,
+    ConfirmedDetail,
+    Event,
+    FailedDetail,
+    RoutingDetail,
+    SubmittedDetail,
+    timestamp_text,
+)
+from bestex.domain.lifecycle import ENDS, FIRST, NEXT, IllegalTransitionError, Status, check_transition
+from bestex.domain.orders import OrderState, OrderView, fold
+from tests.support.histories import DETAIL, History, histories
+from tests.support.orders import DETAILS, HAPPY, DraftOrder
+
+EVERY: list[Status | None] = [None, *Status]
+
+
+@pytest.mark.parametrize("after", list(Status))
+@pytest.mark.parametrize("before", EVERY)
+def test_every_status_and_event_is_decided(before: Status | None, after: Status) -> None:
+    allowed = after is FIRST if before is None else after in NEXT[before]
+    if allowed:
+        check_transition(before, after)
+    else:
+        with pytest.raises(IllegalTransitionError, match=after.value):
+            check_transition(before, after)
+
+
+def test_every_status_stands_in_the_table_and_can_be_reached() -> None:
+    reached = {FIRST}
+    ahead = deque(reached)
+    while ahead:
+        new = NEXT[ahead.popleft()] - reached
+        reached |= new
+        ahead.extend(new)
+
+    assert set(NEXT) == set(Status) == reached
+
+
+def test_nothing_follows_an_end_but_a_note_on_a_confirmed_order() -> None:
+    assert {status: NEXT[status] for status in ENDS} == {
+        Status.CONFIRMED: {Status.CONFIRMED},
+        Status.FAILED: set(),
+        Status.CANCELLED: set(),
+        Status.EXPIRED: set(),
+    }
+
+
+def test_every_open_status_leads_to_an_end_and_none_leads_back_to_the_beginning() -> None:
+    for status in set(Status) - ENDS:
+        assert {Status.FAILED, Status.CANCELLED, Status.EXPIRED} <= NEXT[status]
+    assert all(FIRST not in followers for followers in NEXT.values())
+
+
+def test_nothing_is_confirmed_that_was_not_submitted_or_is_not_made_of_children() -> None:
+    before_confirmed = {status for status in Status if Status.CONFIRMED in NEXT[status]}
+    assert before_confirmed == {Status.SUBMITTED, Status.WATCHING, Status.CONFIRMED}
+    assert {status for status in Status if Status.SUBMITTED in NEXT[status]} == {Status.BUILDING, Status.SUBMITTED}
+    assert {status for status in Status if Status.BUILDING in NEXT[status]} == {Status.ROUTING}
+
+
+def drafted(history: History) -> DraftOrder:
+    draft = DraftOrder()
+    for steps in history:
+        draft.add(*steps.events, sealed=steps.sealed)
+    return draft
+
+
+def expected_view(events: list[Event]) -> OrderView:
+    """The projection, said another way than by folding: what the last event of each kind tells."""
+
+    def last(kind: type, since: int = 0) -> Event | None:
+        return next((event for event in reversed(events[since:]) if isinstance(event.detail, kind)), None)
+
+    pending, now = events[0], events[-1]
+    request = msgspec.to_builtins(pending.detail)
+    routing = last(RoutingDetail)
+    attempt_began = routing.seq - 1 if routing else 0
+    building = last(BuildingDetail, attempt_began)
+    signed = [
+        event.detail.signature
+        for event in events[attempt_began:]
+        if isinstance(event.detail, SubmittedDetail) and event.detail.signature is not None
+    ]
+    confirmed, failed = last(ConfirmedDetail), last(FailedDetail)
+    fill = confirmed.detail if confirmed and isinstance(confirmed.detail, ConfirmedDetail) else None
+    return OrderView(
+        order_id=now.order_id,
+        kind=request["kind"],
+        status=now.status.value,
+        seq=len(events),
+        attempt=now.attempt,
+        pair=request["pair"],
+        side=request["side"],
+        token_in=request["tokenIn"],
+        token_out=request["tokenOut"],
+        amount=request["amount"],
+        slippage_bps=request["slippageBps"],
+        created_at=timestamp_text(pending.at_us),
+        updated_at=timestamp_text(now.at_us),
+        client_order_id=request.get("clientOrderId"),
+        cancel_requested=any(
+            isinstance(event.detail, SubmittedDetail) and event.detail.cancel_requested for event in events
+        ),
+        venue=building.detail.venue if building and isinstance(building.detail, BuildingDetail) else None,
+        tx_hash=signed[-1] if signed else None,
+        amount_in=fill.amount_in if fill else None,
+        amount_out=fill.amount_out if fill else None,
+        executed_price=fill.executed_price if fill else None,
+        fee_paid=fill.fee_paid if fill else None,
+        commitment=fill.commitment if fill else None,
+        failure=failed.detail if failed and isinstance(failed.detail, FailedDetail) else None,
+    )
+
+
+@given(histories())
+def test_the_fold_of_the_log_equals_the_projection(history: History) -> None:
+    draft = drafted(history)
+
+    for length in range(1, len(draft.events) + 1):
+        assert fold(draft.events[:length]).view() == expected_view(draft.events[:length])
+
+
+@given(histories())
+def test_the_fold_keeps_the_story_of_every_attempt_that_was_given_up(history: History) -> None:
+    draft = drafted(history)
+    given_up = [event.detail.previous for event in draft.events if isinstance(event.detail, RoutingDetail)]
+
+    assert fold(draft.events).attempts == [story for story in given_up if story is not None]
+
+
+@given(histories(), st.data())
+def test_an_event_that_may_not_follow_is_refused_and_changes_nothing(history: History, data: st.DataObject) -> None:
+    draft = drafted(history)
+    state = fold(draft.events)
+    last = draft.events[-1]
+    status = data.draw(st.sampled_from(list(DETAIL)))
+    seq = data.draw(st.sampled_from([last.seq + 1, last.seq + 1, last.seq, last.seq + 2, 1]))
+    event = Event(draft.id, seq, status, 3, last.at_us + 1, data.draw(DETAIL[status]))
+    before = state.view(), list(state.attempts), state.submitted
+
+    if seq == last.seq + 1 and status in NEXT[last.status]:
+        state.apply(event)
+        assert state.view().status == status
+    else:
+        with pytest.raises(ValueError, match=r"follow"):
+            state.apply(event)
+        assert (state.view(), state.attempts, state.submitted) == before
+
+
+def test_an_order_without_events_has_no_view_and_begins_with_pending() -> None:
+    with pytest.raises(ValueError, match="first event"):
+        OrderState().view()
+    event = msgspec.structs.replace(DraftOrder().next(FIRST).events[0], status=Status.ROUTING)
+    with pytest.raises(IllegalTransitionError, match="begins with pending"):
+        OrderState().apply(event)
+
+
+def test_a_market_order_that_goes_well_shows_exactly_five_statuses() -> None:
+    state = OrderState()
+    draft = DraftOrder()
+    draft.add(*((status, DETAILS[status]) for status in HAPPY))
+    for event in draft.events:
+        state.apply(event)
+
+    assert [event.status for event in draft.events] == ["pending", "routing", "building", "submitted", "confirmed"]
+    assert state.ended

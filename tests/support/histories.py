@@ -1,0 +1,86 @@
+"""Random details and legal histories of orders, for property tests."""
+
+from dataclasses import dataclass
+
+from hypothesis import strategies as st
+
+from bestex.domain.events import (
+    AttemptStory,
+    BuildingDetail,
+    CancelledDetail,
+    ConfirmedDetail,
+    Detail,
+    FailedDetail,
+    PendingDetail,
+    QuoteRecord,
+    RoutingDetail,
+    SubmittedDetail,
+)
+from bestex.domain.lifecycle import FIRST, NEXT, Status
+
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
+AMOUNT = st.integers(0, 2**64 - 1).map(str)
+QUOTE = st.builds(
+    QuoteRecord,
+    venue=TEXT,
+    latency_ms=st.floats(0, 1e6),
+    pool=st.none() | TEXT,
+    amount_out=st.none() | AMOUNT,
+    price_impact_bps=st.none() | st.integers(0, 10_000),
+    chosen=st.booleans(),
+    reason=st.none() | TEXT,
+)
+QUOTE_LISTS = st.lists(QUOTE, max_size=2).map(tuple)
+ATTEMPT_STORY = st.builds(
+    AttemptStory, attempt=st.integers(1, 3), code=TEXT, message=TEXT, signature=st.none() | TEXT, quotes=QUOTE_LISTS
+)
+DETAIL: dict[Status, st.SearchStrategy[Detail]] = {
+    Status.PENDING: st.builds(PendingDetail, st.just("market"), TEXT, TEXT, AMOUNT, st.integers(0, 10_000), TEXT, TEXT),
+    Status.ROUTING: st.builds(RoutingDetail, reason=st.none() | TEXT, previous=st.none() | ATTEMPT_STORY),
+    Status.BUILDING: st.builds(
+        BuildingDetail, TEXT, TEXT, AMOUNT, AMOUNT, st.integers(), QUOTE_LISTS, st.booleans()
+    ).filter(lambda detail: abs(detail.price_impact_bps) < 2**63),
+    Status.SUBMITTED: st.builds(
+        SubmittedDetail,
+        venue=st.none() | TEXT,
+        signature=st.none() | TEXT,
+        last_valid_block_height=st.none() | st.integers(0, 2**63 - 1),
+        cancel_requested=st.booleans(),
+        note=st.none() | TEXT,
+    ),
+    Status.CONFIRMED: st.builds(
+        ConfirmedDetail,
+        *(TEXT, TEXT, AMOUNT, AMOUNT, AMOUNT),
+        st.floats(allow_nan=False, allow_infinity=False),
+        *(AMOUNT, st.sampled_from(["confirmed", "finalized", "lost"])),
+    ),
+    Status.FAILED: st.builds(FailedDetail, TEXT, TEXT, st.lists(ATTEMPT_STORY, max_size=3).map(tuple)),
+    Status.CANCELLED: st.builds(CancelledDetail, TEXT),
+}
+
+
+@dataclass(frozen=True)
+class Steps:
+    """What one append adds."""
+
+    events: list[tuple[Status, Detail]]
+    sealed: bytes
+
+
+History = list[Steps]
+
+
+@st.composite
+def histories(draw: st.DrawFn) -> History:
+    """A legal history of one order, cut into appends."""
+    appends: list[list[tuple[Status, Detail]]] = [[]]
+    status = FIRST
+    for _ in range(draw(st.integers(1, 10))):
+        appends[-1].append((status, draw(DETAIL[status])))
+        following = sorted(after for after in NEXT[status] if after in DETAIL)
+        if not following:
+            break
+        status = draw(st.sampled_from(following))
+        if draw(st.booleans()):
+            appends.append([])
+    return [Steps(events, draw(st.binary(max_size=8))) for events in appends if events]

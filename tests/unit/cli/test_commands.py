@@ -1,0 +1,335 @@
+"""Whole commands against an engine of scripted answers: what they ask, what they print, how they end."""
+
+import json
+import re
+from collections.abc import Callable, Iterator
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from bestex.cli import app
+from tests.unit.cli.fake_engine import FakeEngine, running_engine
+from tests.unit.cli.recorded import (
+    ACCEPTED,
+    FAILED_ORDER,
+    HAPPY,
+    INVALID,
+    NOT_FOUND,
+    ORDER,
+    ORDER_ID,
+    QUOTES,
+    RECEIPT,
+    SLIPPED,
+    unavailable,
+)
+
+Bestex = Callable[..., Result]
+EXECUTE = "POST /api/orders/execute"
+THE_ORDER = f"/api/orders/{ORDER_ID}"
+WALLET = {"address": "wa11et", "balances": [{"symbol": "SOL", "mint": "So1", "amount": "1.5"}]}
+FAULTS = {"faults": {"raydium_down": 1.0, "quote_timeout_s": 10.0}}
+WORLD = {
+    "profile": "instant",
+    "seed": 7,
+    "slot": 258,
+    "finalizedSlot": 226,
+    "blockHeight": 246,
+    "transactions": 3,
+    "inFlight": 0,
+    **FAULTS,
+    "spreads": {"SOL/USDC": 3.67},
+}
+
+
+@pytest.fixture(scope="module")
+def module_engine() -> Iterator[FakeEngine]:
+    with running_engine() as engine:
+        yield engine
+
+
+@pytest.fixture
+def engine(module_engine: FakeEngine) -> FakeEngine:
+    module_engine.forget()
+    return module_engine
+
+
+@pytest.fixture
+def bestex(engine: FakeEngine, monkeypatch: pytest.MonkeyPatch) -> Bestex:
+    monkeypatch.setenv("BESTEX_URL", engine.url)
+    for name in ("COLUMNS", "FORCE_COLOR", "PORT", "TERMINAL_WIDTH"):
+        monkeypatch.delenv(name, raising=False)
+
+    def run(*words: str) -> Result:
+        return CliRunner().invoke(app, list(words), prog_name="bestex")
+
+    return run
+
+
+def uncoloured(text: str) -> str:
+    """Help comes in colours where the environment demands them."""
+    return re.sub(r"\x1b\[[0-9;]*m", "", text)
+
+
+# --- order ----------------------------------------------------------------------------------------------------
+
+
+def test_order_posts_the_amount_as_text_under_a_fresh_key(engine: FakeEngine, bestex: Bestex) -> None:
+    engine.answer(EXECUTE, ACCEPTED, 202)
+    result = bestex("order", "SOL", "USDC", "1.50", "--slippage-bps", "20", "--client-order-id", "mine")
+    assert bestex("order", "SOL", "USDC", "1.50").exit_code == 0
+    assert result.exit_code == 0
+    assert result.stdout == f"order {ORDER_ID} pending\n"
+    (_, headers, body), (_, other_headers, other_body) = engine.requests
+    assert body == {
+        "tokenIn": "SOL",
+        "tokenOut": "USDC",
+        "amount": "1.50",
+        "slippageBps": 20,
+        "clientOrderId": "mine",
+    }
+    assert other_body == {"tokenIn": "SOL", "tokenOut": "USDC", "amount": "1.50", "slippageBps": 50}
+    assert headers["idempotency-key"] != other_headers["idempotency-key"]
+
+
+def test_order_uses_the_given_key(engine: FakeEngine, bestex: Bestex) -> None:
+    engine.answer(EXECUTE, ACCEPTED, 202)
+    result = bestex("order", "SOL", "USDC", "1.5", "--idempotency-key", "key-1", "--json")
+    assert json.loads(result.stdout) == ACCEPTED
+    assert engine.requests[0][1]["idempotency-key"] == "key-1"
+
+
+def test_order_watched_to_its_confirmation_ends_with_0(engine: FakeEngine, bestex: Bestex) -> None:
+    engine.answer(EXECUTE, ACCEPTED, 202)
+    engine.updates = HAPPY
+    result = bestex("order", "SOL", "USDC", "1.5", "--watch")
+    assert result.exit_code == 0
+    assert [line.split()[-1] for line in result.stdout.splitlines() if line.strip().startswith("+")] == [
+        "pending",
+        "routing",
+        "building",
+        "submitted",
+        "confirmed",
+    ]
+    assert "1.5 SOL → 244.409472 USDC at 162.939648 USDC per SOL" in result.stdout
+    assert result.stderr == ""
+
+
+def test_order_watched_to_its_failure_ends_with_1(engine: FakeEngine, bestex: Bestex) -> None:
+    engine.answer(EXECUTE, ACCEPTED, 202)
+    engine.updates = SLIPPED
+    result = bestex("order", "SOL", "USDC", "1.5", "--watch")
+    assert result.exit_code == 1
+    assert "slippage_exceeded pays 240, not 243.229518" in result.stdout
+
+
+def test_order_watched_as_json_is_json_lines_and_nothing_else(engine: FakeEngine, bestex: Bestex) -> None:
+    engine.answer(EXECUTE, ACCEPTED, 202)
+    engine.updates = SLIPPED
+    result = bestex("order", "SOL", "USDC", "1.5", "--watch", "--json")
+    assert result.exit_code == 1
+    assert [json.loads(line) for line in result.stdout.splitlines()] == SLIPPED
+
+
+def test_a_refused_order_names_every_bad_field_and_ends_with_2(engine: FakeEngine, bestex: Bestex) -> None:
+    engine.answer(EXECUTE, INVALID, 422)
+    result = bestex("order", "FOO", "USDC", "0")
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert "error: The request has bad fields: 2 fields are bad (validation, 422)" in result.stderr
+    assert "/tokenIn  unknown token" in result.stderr
+    assert "/amount   must be above zero" in result.stderr
+
+
+def test_a_refused_order_as_json_is_the_problem_on_stderr(engine: FakeEngine, bestex: Bestex) -> None:
+    engine.answer(EXECUTE, INVALID, 422)
+    result = bestex("order", "FOO", "USDC", "0", "--json")
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert json.loads(result.stderr) == {**INVALID, "exitCode": 2}
+
+
+def test_an_order_whose_outcome_is_unknown_says_how_to_find_out(engine: FakeEngine, bestex: Bestex) -> None:
+    engine.headers = {"Retry-After": "0"}
+    engine.answer(EXECUTE, unavailable("outcome-unknown"), 503)
+    result = bestex("order", "SOL", "USDC", "1.5", "--idempotency-key", "key-1")
+    assert result.exit_code == 4
+    assert len(engine.requests) == 4
+    assert "trying again in 0 s (1 of 3)" in result.stderr
+    assert "the same command with --idempotency-key key-1 tells" in result.stderr
+
+
+def test_an_order_that_was_surely_not_taken_says_so(engine: FakeEngine, bestex: Bestex) -> None:
+    engine.headers = {"Retry-After": "0"}
+    engine.answer(EXECUTE, unavailable("intake-full"), 503)
+    result = bestex("order", "SOL", "USDC", "1.5")
+    assert result.exit_code == 4
+    assert "nothing was ordered" in result.stderr
+
+
+# --- watch ----------------------------------------------------------------------------------------------------
+
+
+def test_watch_resumes_behind_an_update_with_times_since_acceptance(engine: FakeEngine, bestex: Bestex) -> None:
+    engine.answer(f"GET {THE_ORDER}", ORDER)
+    engine.updates = HAPPY
+    result = bestex("watch", ORDER_ID, "--after", "3")
+    assert result.exit_code == 0
+    assert "pending" not in result.stdout
+    assert "   +720 ms  ● submitted" in result.stdout
+    assert "USDC per SOL" in result.stdout
+
+
+@pytest.mark.parametrize(("order", "exit_code"), [(ORDER, 0), (FAILED_ORDER, 1)])
+def test_watching_behind_the_end_still_tells_how_it_ended(
+    engine: FakeEngine, bestex: Bestex, order: dict[str, object], exit_code: int
+) -> None:
+    engine.answer(f"GET {THE_ORDER}", order)
+    engine.updates = HAPPY
+    assert bestex("watch", ORDER_ID, "--after", "9").exit_code == exit_code
+    result = bestex("watch", ORDER_ID, "--after", "9", "--json")
+    assert (result.exit_code, result.stdout) == (exit_code, "")
+
+
+def test_watching_an_unknown_order_ends_with_3(engine: FakeEngine, bestex: Bestex) -> None:
+    engine.close_code = 4404
+    result = bestex("watch", ORDER_ID)
+    assert result.exit_code == 3
+    assert "There is no such order (order-not-found, 404)" in result.stderr
+
+
+# --- looking --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("words", "call", "body", "shown"),
+    [
+        (
+            ["quote", "SOL", "USDC", "1.5"],
+            "GET /api/quotes?tokenIn=SOL&tokenOut=USDC&amount=1.5",
+            QUOTES,
+            "is the best",
+        ),
+        (["orders"], "GET /api/orders?limit=20", {"data": [ORDER], "nextCursor": None}, "244.409472"),
+        (
+            ["orders", "--status", "failed", "--pair", "SOL/USDC", "--kind", "market", "--limit", "3", "--cursor", "c"],
+            "GET /api/orders?status=failed&pair=SOL/USDC&kind=market&limit=3&cursor=c",
+            {"data": [FAILED_ORDER]},
+            "slippage_exceeded",
+        ),
+        (["cancel", ORDER_ID], f"DELETE {THE_ORDER}", {**ORDER, "status": "cancelled"}, "cancelled"),
+        (["wallet"], "GET /api/wallet", WALLET, "wa11et"),
+        (["tokens"], "GET /api/tokens", {"data": [{"symbol": "SOL", "mint": "So1", "decimals": 9}]}, "So1"),
+        (["sim", "status"], "GET /api/sim", WORLD, "instant, seed 7"),
+        (["sim", "fund", "SOL", "0.10"], "POST /api/sim/fund", WALLET, "wa11et"),
+        (["sim", "faults"], "GET /api/sim/faults", FAULTS, "raydium_down"),
+        (["sim", "faults", "raydium_down=1"], "PATCH /api/sim/faults", FAULTS, "raydium_down"),
+        (["sim", "reset"], "POST /api/sim/reset", WORLD, "instant, seed 7"),
+    ],
+)
+def test_each_command_makes_its_call_and_shows_the_answer(
+    engine: FakeEngine, bestex: Bestex, words: list[str], call: str, body: dict[str, object], shown: str
+) -> None:
+    engine.answer(call.partition("?")[0], body)
+    result = bestex(*words)
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert shown in result.stdout
+    assert json.loads(bestex(*words, "--json").stdout) == body
+    assert engine.calls == [call, call]
+
+
+def test_show_gathers_order_history_and_receipt(engine: FakeEngine, bestex: Bestex) -> None:
+    engine.answer(f"GET {THE_ORDER}", ORDER)
+    engine.answer(f"GET {THE_ORDER}/history", {"data": HAPPY})
+    engine.answer(f"GET {THE_ORDER}/receipt", RECEIPT)
+    assert "latency  queue 3 ms · total 2.98 s" in bestex("show", ORDER_ID).stdout
+    shown = json.loads(bestex("show", ORDER_ID, "--json").stdout)
+    assert shown == {"order": ORDER, "history": {"data": HAPPY}, "receipt": RECEIPT}
+
+
+def test_an_order_that_is_not_there_ends_with_3(engine: FakeEngine, bestex: Bestex) -> None:
+    engine.answer(f"GET {THE_ORDER}", NOT_FOUND, 404)
+    assert bestex("show", ORDER_ID).exit_code == 3
+
+
+def test_sim_sends_amounts_as_text_and_faults_as_numbers(engine: FakeEngine, bestex: Bestex) -> None:
+    engine.answer("POST /api/sim/fund", WALLET)
+    engine.answer("PATCH /api/sim/faults", FAULTS)
+    bestex("sim", "fund", "SOL", "0.10")
+    bestex("sim", "faults", "raydium_down=1", "quote_timeout=0.25")
+    assert [body for _, _, body in engine.requests] == [
+        {"token": "SOL", "amount": "0.10"},
+        {"raydium_down": 1, "quote_timeout": 0.25},
+    ]
+
+
+@pytest.mark.parametrize("change", ["raydium_down", "=1", "raydium_down=much", "raydium_down=nan"])
+def test_a_fault_that_is_not_a_number_is_bad_usage(engine: FakeEngine, bestex: Bestex, change: str) -> None:
+    assert bestex("sim", "faults", change).exit_code == 2
+    assert bestex("sim", "faults", "venue_down=0", "venue_down=1").exit_code == 2
+    assert engine.requests == []
+
+
+def test_numbers_in_json_come_out_exactly_as_the_engine_wrote_them(engine: FakeEngine, bestex: Bestex) -> None:
+    engine.answer("GET /api/wallet", {"address": "a", "balances": [], "later": 12345678901234567890123})
+    assert "12345678901234567890123" in bestex("wallet", "--json").stdout
+
+
+# --- which engine ---------------------------------------------------------------------------------------------
+
+
+def test_url_goes_before_the_environment(engine: FakeEngine, bestex: Bestex, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BESTEX_URL", "http://127.0.0.1:1")
+    engine.answer("GET /api/wallet", WALLET)
+    assert bestex("--url", engine.url, "wallet").exit_code == 0
+
+
+def test_port_names_the_local_engine(engine: FakeEngine, bestex: Bestex, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("BESTEX_URL")
+    monkeypatch.setenv("PORT", engine.url.rpartition(":")[2])
+    engine.answer("GET /api/wallet", WALLET)
+    assert bestex("wallet").exit_code == 0
+
+
+def test_a_proxy_is_not_asked_for_this_machine(
+    engine: FakeEngine, bestex: Bestex, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
+    engine.answer(EXECUTE, ACCEPTED, 202)
+    engine.updates = HAPPY
+    assert bestex("order", "SOL", "USDC", "1.5", "--watch").exit_code == 0
+
+
+@pytest.mark.parametrize("words", [["wallet"], ["watch", ORDER_ID], ["quote", "SOL", "USDC", "1"]])
+def test_no_engine_is_said_clearly_and_ends_with_4(bestex: Bestex, words: list[str]) -> None:
+    result = bestex("--url", "http://127.0.0.1:1", *words)
+    assert result.exit_code == 4
+    told = "no engine at http://127.0.0.1:1: start one with `bestex serve`, or set BESTEX_URL"
+    assert told in result.stderr
+    as_json = bestex("--url", "http://127.0.0.1:1", *words, "--json")
+    assert json.loads(as_json.stderr) == {"type": "about:blank", "title": told, "exitCode": 4}
+
+
+def test_a_url_that_is_none_ends_with_2(bestex: Bestex) -> None:
+    assert bestex("--url", "localhost:4000", "wallet").exit_code == 2
+
+
+def test_bad_usage_ends_with_2(bestex: Bestex) -> None:
+    assert bestex("order", "SOL").exit_code == 2
+    assert bestex("watch", ORDER_ID, "--after", "-1").exit_code == 2
+    assert bestex("ordr").exit_code == 2
+
+
+# --- help -----------------------------------------------------------------------------------------------------
+
+
+def test_help_names_every_command_and_the_exit_codes(bestex: Bestex) -> None:
+    told = uncoloured(bestex("--help").stdout)
+    for name in ["serve", "order", "watch", "cancel", "quote", "orders", "show", "wallet", "tokens", "sim"]:
+        assert f"│ {name} " in told
+    assert "  4  the engine is not reachable, or unavailable" in told
+    assert uncoloured(bestex().stdout).strip() == told.strip()
+
+
+def test_the_version_is_one_line(bestex: Bestex) -> None:
+    assert bestex("--version").stdout.startswith("bestex ")
