@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequen
 from pathlib import Path
 from typing import Final
 
+import asyncpg
 import msgspec
 
 from bench.engine import Engine, engine
@@ -24,11 +25,26 @@ from bench.measure import (
 )
 from bench.processes import child, wait_for_line
 from bench.watch import READY_LINE, WatchResult
+from bestex.journal.embedded import EmbeddedPostgres
 
 WATCH_READY_SECONDS_MAX: Final = 10.0
 
 # The longest simulated times of the `realistic` profile: quotes, building, landing.
-SIMULATED_MS_MAX: Final = 360 + 400 + 2_600
+BUILD_MS: Final = 400
+SIMULATED_MS_MAX: Final = 360 + BUILD_MS + 2_600
+
+# Everything that an order waited for beside its slower quote, its build and its landing.
+BEYOND_OWN_TIMES: Final = f"""
+select max(extract(epoch from confirmed.at - pending.at) * 1000
+           - (select max((quote ->> 'latencyMs')::numeric) from json_array_elements(building.detail -> 'quotes') quote)
+           - {BUILD_MS}
+           - (landed.landed_us / 1000.0 - extract(epoch from submitted.at) * 1000))
+  from bestex.events pending
+  join bestex.events building on building.order_id = pending.order_id and building.status = 'building'
+  join bestex.events submitted on submitted.order_id = pending.order_id and submitted.status = 'submitted'
+  join bestex.events confirmed on confirmed.order_id = pending.order_id and confirmed.status = 'confirmed'
+  join sim.transactions landed on landed.signature = submitted.detail ->> 'signature'
+ where pending.status = 'pending'"""
 
 
 class Punctuality(msgspec.Struct, frozen=True, rename="camel"):
@@ -39,7 +55,8 @@ class Punctuality(msgspec.Struct, frozen=True, rename="camel"):
     not_confirmed: int
     confirmed_p50_ms: float  # from accepted to confirmed
     confirmed_max_ms: float
-    latest_beyond_simulated_ms: float  # beyond the longest that they can be; negative: none took so long
+    latest_beyond_own_ms: float  # of any order, beyond its own simulated times: its slower quote, building, landing
+    latest_beyond_longest_ms: float  # beyond the longest that they can be; negative: none took so long
     peak_memory_mb: float
 
 
@@ -63,6 +80,7 @@ async def measure_punctuality(orders: int, connections: int, progress: ProgressO
         driven = await drive(started, orders, connections, progress)
         seen = await watching()
         peak_memory_mb = started.peak_memory_bytes() / 1e6
+        latest_beyond_own_ms = await beyond_own_times_ms(started)
     elapsed_ns = accepted_to_confirmed_ns(driven.load, seen)
     return Punctuality(
         orders=orders,
@@ -70,9 +88,20 @@ async def measure_punctuality(orders: int, connections: int, progress: ProgressO
         not_confirmed=driven.not_confirmed,
         confirmed_p50_ms=percentile(elapsed_ns, 50) / NS_PER_MS,
         confirmed_max_ms=elapsed_ns[-1] / NS_PER_MS,
-        latest_beyond_simulated_ms=elapsed_ns[-1] / NS_PER_MS - SIMULATED_MS_MAX,
+        latest_beyond_own_ms=latest_beyond_own_ms,
+        latest_beyond_longest_ms=elapsed_ns[-1] / NS_PER_MS - SIMULATED_MS_MAX,
         peak_memory_mb=peak_memory_mb,
     )
+
+
+async def beyond_own_times_ms(started: Engine) -> float:
+    """How late the latest order was, by the journal's times and the moments the simulated chain landed them."""
+    connection = await asyncpg.connect(EmbeddedPostgres(started.folder / "data").dsn)
+    try:
+        latest = await connection.fetchval(BEYOND_OWN_TIMES)
+    finally:
+        await connection.close()
+    return float(latest)
 
 
 @contextlib.asynccontextmanager

@@ -25,7 +25,7 @@ class SystemIds:
 
     def __init__(self) -> None:
         self._entropy = random.SystemRandom()
-        self._jitter = random.Random(self._entropy.randbytes(32))  # no system call for each
+        self._jitter = random.Random(self._entropy.randbytes(32))  # noqa: S311 -- jitter is no secret
 
     def entropy(self) -> bytes:
         """32 bytes to make a key of."""

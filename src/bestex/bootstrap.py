@@ -102,30 +102,29 @@ class Process:
         self._own_signals()
         async with AsyncExitStack() as exits:
             listener = exits.enter_context(listen(settings.host, settings.port))
-            exits.push_async_callback(self._cancel_background)
             dsn = settings.database_url or await self._embedded_database(exits)
             await migrate(dsn)
             enrolment = Enrolment(dsn, self._ids.order_id(), f"{platform.node()}, process {os.getpid()}", self._clock)
             await enrolment.enrol()
             exits.push_async_callback(enrolment.leave)
-            self._start("signs of life", enrolment.keep())
+            self._start("signs of life", enrolment.keep(), exits)
 
             metrics, hub = Metrics(), LocalHub()
             journal = PostgresJournal(dsn, enrolment.engine_id, self._clock)
             journal.listen(metrics.committed)
             journal.listen(hub.publish)
             exits.push_async_callback(journal.close)
-            self._start("journal", journal.run())
+            self._start("journal", journal.run(), exits)
 
             world = await self._simulation(dsn)
-            exits.push_async_callback(world.close)
-            self._start("simulated world", world.run())
+            exits.push_async_callback(lambda: _within(world.close(), STOP_DRAIN_S))
+            self._start("simulated world", world.run(), exits)
 
             limits = QuoteLimits(settings.quote_timeout_ms / 1000, settings.quote_grace_ms / 1000)
             router = Router(world.venues, self._clock, limits)
             engine = Engine(journal, router, world.chain, self._tokens, self._clock, self._ids, engine_limits(settings))
             exits.push_async_callback(engine.stop)
-            self._start("landing", engine.run())
+            self._start("landing", engine.run(), exits)
 
             streams = OpenStreams()
             self._show_gauges(metrics, engine, hub, streams)
@@ -142,8 +141,7 @@ class Process:
             await asyncio.wait((serving,), timeout=STOP_HTTP_S)
             serving.cancel()
             await engine.stop()
-            with suppress(TimeoutError):
-                await asyncio.wait_for(journal.drain(), STOP_DRAIN_S)
+            await _within(journal.drain(), STOP_DRAIN_S)
             return self._exit_code()
 
     def _application(
@@ -180,8 +178,8 @@ class Process:
         user = settings.postgres_user if os.geteuid() == 0 else None
         database = EmbeddedPostgres(settings.data_dir, server_user=user, on_event=_log_database)
         await database.start()
+        self._start("database", database.supervise(), exits)
         exits.push_async_callback(database.stop, STOP_DATABASE_S)
-        self._start("database", database.supervise())
         return database.dsn
 
     async def _simulation(self, dsn: str) -> SimulatedWorld:
@@ -224,16 +222,12 @@ class Process:
         metrics.gauge("watchers", "Subscriptions to events", lambda: hub.watchers)
         metrics.gauge("streams", "Open streams", lambda: len(streams))
 
-    def _start(self, name: str, work: Coroutine[Any, Any, None]) -> None:
-        """Run something that must not end; its end stops the engine."""
+    def _start(self, name: str, work: Coroutine[Any, Any, None], exits: AsyncExitStack) -> None:
+        """Run something until the exit comes back to it. It must not end before: its end stops the engine."""
         task = asyncio.create_task(work, name=name)
         task.add_done_callback(lambda _: self._stop.set())
         self._background.append(task)
-
-    async def _cancel_background(self) -> None:
-        for task in reversed(self._background):
-            task.cancel()
-        await asyncio.gather(*self._background, return_exceptions=True)
+        exits.push_async_callback(_cancel, task)
 
     def _own_signals(self) -> None:
         """The first SIGTERM or SIGINT stops the engine in order; the second ends the process at once."""
@@ -280,6 +274,16 @@ def engine_limits(settings: Settings) -> EngineLimits:
             jitter=settings.retry_jitter,
         ),
     )
+
+
+async def _cancel(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.wait((task,))
+
+
+async def _within(work: Coroutine[Any, Any, None], seconds: float) -> None:
+    with suppress(TimeoutError):
+        await asyncio.wait_for(work, seconds)
 
 
 def _log_database(event: str, fields: dict[str, Any]) -> None:

@@ -467,13 +467,17 @@ async def test_listeners_get_every_commits_events_in_position_order(journal: Any
 async def test_listeners_are_told_before_those_who_wait_go_on(journal: AnyJournal) -> None:
     heard: list[Sequence[StoredEvent]] = []
     order: list[str] = []
-    journal.listen(lambda events: (heard.append(events), order.append("listener"))[0])
     first, second = DraftOrder(), DraftOrder()
+
+    def listener(events: Sequence[StoredEvent]) -> None:
+        heard.append(events)
+        order.append("listener")
 
     async def wait(appended: "asyncio.Future[int]") -> None:
         await appended
         order.append("waiter")
 
+    journal.listen(listener)
     await asyncio.gather(wait(journal.append(first.next(PENDING))), wait(journal.append(second.next(PENDING))))
     assert order == ["listener", "waiter", "waiter"]
     assert [len(events) for events in heard] == [2]
@@ -615,7 +619,7 @@ async def test_two_claimers_never_get_the_same_order(database: JournalDatabase) 
 
     claimed = await asyncio.gather(*(claim_all(claimer) for claimer in claimers))
     left = await claim_all(claimers[0])  # rows that each found locked by the other
-    counted = Counter(id for ids in (*claimed, left) for id in ids)
+    counted = Counter(claimed_id for ids in (*claimed, left) for claimed_id in ids)
     assert counted == Counter({draft.id: 1 for draft in drafts})
 
 

@@ -334,7 +334,7 @@ async def _messages(stream: ClientConnection) -> AsyncIterator[str | bytes]:
 async def test_an_oversized_message_in_fragments_closes_the_socket(engine: Served) -> None:
     async with connect(f"{engine.ws_url}/api/orders/execute") as stream:
         with suppress(websockets.ConnectionClosed):
-            await stream.send(["x" * 1_000] * 100)
+            await stream.send(["x" * 1_000] * 66)
         assert await _closed_with(stream) == 1009
 
 
@@ -344,8 +344,8 @@ async def test_an_order_in_fragments_is_read(engine: Served) -> None:
         assert json.loads(await stream.recv())["type"] == "accepted"
 
 
-async def test_invalid_utf8_in_a_text_message_closes_the_socket(engine: Served) -> None:
-    async with connect(f"{engine.ws_url}/api/orders/execute") as stream:
+async def test_invalid_utf8_in_a_text_message_closes_the_socket(database_url: str) -> None:
+    async with local_engine(database_url) as engine, connect(f"{engine.ws_url}/api/orders/execute") as stream:
         await stream.send(b"\xff\xfe\xfd", text=True)
         assert await _closed_with(stream) == 1007
 

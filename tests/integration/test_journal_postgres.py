@@ -4,9 +4,8 @@ import asyncio
 import contextlib
 import time
 import uuid
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 
-import asyncpg
 import msgspec
 import pytest
 
@@ -28,7 +27,7 @@ from bestex.journal.postgres import ENGINE_TTL, PostgresJournal, connect
 from bestex.journal.queries import QUERIES
 from bestex.ports import OrderFilter
 from tests.support.journals import OnPostgres, holding
-from tests.support.orders import DETAILS, HAPPY, DraftOrder, events_of, order_id
+from tests.support.orders import HAPPY, DraftOrder, events_of
 from tests.support.postgres import PostgresServer, until
 from tests.support.proxy import Cut, Proxy
 
@@ -76,7 +75,7 @@ async def assert_log_is(journal: PostgresJournal, *drafts: DraftOrder) -> None:
 
 def marker(draft: DraftOrder) -> bytes:
     """What the bytes of a commit with this order's rows hold, and no answer of the server does."""
-    return uuid.UUID(draft.id).bytes
+    return draft.id.encode()
 
 
 @contextlib.asynccontextmanager
@@ -131,7 +130,8 @@ async def test_every_row_of_a_stream_is_stored_once_when_its_commits_are_cut_off
 
     async def carry_out(draft: DraftOrder) -> None:
         for status in HAPPY:
-            positions.append(await journal.append(draft.next(status)))
+            position = await journal.append(draft.next(status))
+            positions.append(position)
 
     for chosen in drafts[::4]:
         proxy.cut_next(cut, marker(chosen), skip=2)
@@ -254,7 +254,7 @@ async def test_while_the_server_is_down_running_orders_wait_and_new_ones_are_ref
     finally:
         await postgres_server.start()
 
-    assert await asyncio.gather(waiting, behind) == [2, 3]
+    assert list(await asyncio.gather(waiting, behind)) == [2, 3]
     assert journal.available
     new = DraftOrder(idempotency_key="0")
     await journal.append(new.next(PENDING))
@@ -582,7 +582,7 @@ async def test_a_refused_engine_leaves_no_connection_behind(database: OnPostgres
 
 
 async def test_a_killed_engines_place_is_taken_at_once(database: OnPostgres, engines: Engines) -> None:
-    first_id, first = engines.new()
+    _, first = engines.new()
     await first.enrol()
     await (await database.life()).execute(
         """select pg_terminate_backend(backend_pid, 5000) from bestex.engines""",
@@ -658,7 +658,7 @@ async def test_of_two_engines_that_start_at_once_one_takes_the_dead_ones_place(
 
     outcomes = await asyncio.gather(*(start(enrolment) for _, enrolment in contenders), return_exceptions=True)
     assert [type(outcome) for outcome in outcomes].count(EngineAlreadyRunningError) == 1
-    winner = next(id for (id, _), outcome in zip(contenders, outcomes, strict=True) if outcome is None)
+    winner = next(engine_id for (engine_id, _), outcome in zip(contenders, outcomes, strict=True) if outcome is None)
     assert await living(database) == [winner]
 
 
@@ -754,10 +754,10 @@ async def work(journal: PostgresJournal, taken: DraftOrder) -> None:
     await journal.feed(await journal.head() - 10, 100)
     await journal.order(taken.id)
     await journal.claim(100)
-    for status in (None, CONFIRMED, Status.FAILED, PENDING):
+    for status_filter in (None, CONFIRMED, Status.FAILED, PENDING):
         for pair in (None, "SOL/USDC"):
             for before in (None, drafts[0].id):
-                await journal.orders(OrderFilter(status, pair), 50, before)
+                await journal.orders(OrderFilter(status_filter, pair), 50, before)
 
 
 async def test_no_statement_reads_a_whole_large_table(database: OnPostgres, journal: PostgresJournal) -> None:

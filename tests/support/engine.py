@@ -37,7 +37,16 @@ from tests.support.postgres import TEMPLATE, PostgresServer
 PATIENCE_S = 30.0
 POLL_S = 0.01
 ENDED = ("confirmed", "failed", "cancelled", "expired")
-DEFECTS = ("api.defect", "order.executor_broke", "engine.part_ended", "Traceback", "order.stopped", "rows_rejected")
+DEFECTS = (
+    "api.defect",
+    "order.executor_broke",
+    "engine.part_ended",
+    "Traceback",
+    "order.stopped",
+    "rows_rejected",
+    "never retrieved",
+    "never awaited",
+)
 """What stands in the log of an engine that has a defect."""
 _PR_SET_PDEATHSIG = 1
 Json = dict[str, Any]
@@ -199,8 +208,9 @@ def serving(*, ready: bool = True, defects: bool = False, **settings: object) ->
             if process.poll() is None:
                 served.terminate()
             if not defects:
-                found = [line for line in served.log.splitlines() if any(defect in line for defect in DEFECTS)]
-                assert not found, "\n".join(found)
+                log = served.log
+                first = min((log.find(defect) for defect in DEFECTS if defect in log), default=None)
+                assert first is None, log[first - 1_000 if first > 1_000 else 0 :][:8_000]
         finally:
             served.http.close()
             if process.poll() is None:
@@ -502,7 +512,10 @@ async def local_engine(database_url: str, *closed: str, **settings: object) -> A
     local = Local(Gates(*closed), Settings(**(given | settings)))
     running = asyncio.create_task(local.run())
     try:
-        await until(local.ready)
+        ready = asyncio.create_task(until(local.ready))
+        await asyncio.wait((running, ready), return_when=asyncio.FIRST_COMPLETED)
+        ready.cancel()
+        assert not running.done(), f"the engine ended: {running.exception()!r}"
         yield local
         assert not running.done(), "the engine ended by itself"
     finally:

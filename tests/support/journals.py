@@ -136,10 +136,6 @@ class HeldStore:
         await self._free.wait()
         return await self._store.commit(number, rows)
 
-    async def close(self) -> None:
-        if isinstance(self._store, HeldStore) or hasattr(self._store, "close"):
-            await self._store.close()
-
 
 def holding(journal: AnyJournal) -> HeldStore:
     """Put a `HeldStore` between the journal's writer and its store."""

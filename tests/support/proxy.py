@@ -31,6 +31,7 @@ class Proxy:
         self._marker = b""
         self._skip = 0
         self._connections: set[asyncio.Task[None]] = set()
+        self._transports: set[asyncio.WriteTransport] = set()
         self.cuts = 0
 
     @property
@@ -61,9 +62,9 @@ class Proxy:
             yield self
         finally:
             server.close()
-            for connection in self._connections:
-                connection.cancel()
-            await asyncio.gather(*self._connections, return_exceptions=True)
+            for transport in self._transports:
+                transport.abort()
+            await asyncio.gather(*self._connections)
             await server.wait_closed()
             shutil.rmtree(self._folder)
 
@@ -71,10 +72,13 @@ class Proxy:
         task = asyncio.current_task()
         assert task is not None
         self._connections.add(task)
+        self._transports.add(writer.transport)
         try:
             up_reader, up_writer = await asyncio.open_unix_connection(self._upstream)
         except OSError:
             writer.transport.abort()
+            self._connections.discard(task)
+            self._transports.discard(writer.transport)
             return
         answers = asyncio.create_task(self._forward(up_reader, writer))
         try:
@@ -99,6 +103,7 @@ class Proxy:
             writer.transport.abort()
             up_writer.transport.abort()
             self._connections.discard(task)
+            self._transports.discard(writer.transport)
 
     async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError):

@@ -4,6 +4,8 @@ from typing import Any
 
 import msgspec
 from litestar import Controller, Request, get, patch, post
+from litestar.di import NamedDependency
+from litestar.params import FromQuery
 
 from bestex.api.execute import require_json
 from bestex.api.problems import FieldProblem, ProblemError
@@ -83,10 +85,10 @@ class MarketRoutes(Controller):
     async def quotes(
         self,
         request: Request[Any, Any, Any],
-        market: MarketReader,
-        tokenIn: str | None = None,  # noqa: N803 -- the parameter's public name
-        tokenOut: str | None = None,  # noqa: N803
-        amount: str | None = None,
+        market: NamedDependency[MarketReader],
+        tokenIn: FromQuery[str | None] = None,  # noqa: N803 -- the parameter's public name
+        tokenOut: FromQuery[str | None] = None,  # noqa: N803
+        amount: FromQuery[str | None] = None,
     ) -> Quotes:
         token_in, token_out, units = read_quote_query(read_query(request.scope["query_string"]), market.tokens)
         choice = await market.router.route(QuoteRequest(token_in, token_out, units))
@@ -100,11 +102,11 @@ class MarketRoutes(Controller):
         )
 
     @get("/tokens", summary="The token registry")
-    async def tokens(self, market: MarketReader) -> Tokens:
+    async def tokens(self, market: NamedDependency[MarketReader]) -> Tokens:
         return Tokens(list(market.tokens))
 
     @get("/wallet", summary="The wallet's address and balances")
-    async def wallet(self, market: MarketReader) -> WalletBody:
+    async def wallet(self, market: NamedDependency[MarketReader]) -> WalletBody:
         return await market.balances()
 
 
@@ -113,11 +115,11 @@ class SimulationRoutes(Controller):
     tags = ("simulation",)
 
     @get("/", summary="The simulated world at a glance")
-    async def status(self, market: MarketReader) -> SimulationStatus:
+    async def status(self, market: NamedDependency[MarketReader]) -> SimulationStatus:
         return await market.simulated().status()
 
     @post("/fund", status_code=200, summary="Add to the paper wallet: {token, amount}")
-    async def fund(self, request: Request[Any, Any, Any], market: MarketReader) -> WalletBody:
+    async def fund(self, request: Request[Any, Any, Any], market: NamedDependency[MarketReader]) -> WalletBody:
         token, units = read_funding(await _json_body(request), market.tokens)
         try:
             await market.simulated().fund(token, units)
@@ -127,11 +129,11 @@ class SimulationRoutes(Controller):
         return await market.balances()
 
     @get("/faults", summary="Every fault with its probability")
-    async def faults(self, market: MarketReader) -> Faults:
+    async def faults(self, market: NamedDependency[MarketReader]) -> Faults:
         return Faults((await market.simulated().status()).faults)
 
     @patch("/faults", summary="Change faults while running: {name: value}")
-    async def set_faults(self, request: Request[Any, Any, Any], market: MarketReader) -> Faults:
+    async def set_faults(self, request: Request[Any, Any, Any], market: NamedDependency[MarketReader]) -> Faults:
         changes = read_faults(await _json_body(request))
         try:
             return Faults(await market.simulated().set_faults(changes))
@@ -139,7 +141,7 @@ class SimulationRoutes(Controller):
             raise ProblemError("validation", str(error)) from error
 
     @post("/reset", status_code=200, summary="Wallet and pools as at the start, no faults")
-    async def reset(self, market: MarketReader) -> SimulationStatus:
+    async def reset(self, market: NamedDependency[MarketReader]) -> SimulationStatus:
         simulation = market.simulated()
         await simulation.reset()
         return await simulation.status()

@@ -4,6 +4,8 @@ from collections.abc import Awaitable, Callable
 
 import msgspec
 from litestar import Controller, MediaType, Response, get
+from litestar.di import NamedDependency
+from litestar.params import FromPath
 
 from bestex.api.problems import ProblemError, problem_page
 from bestex.domain.errors import BestexError
@@ -31,7 +33,7 @@ class OperationsRoutes(Controller):
         return Health("alive")
 
     @get("/readyz", summary="Whether orders are taken: 200, or 503 with the reason")
-    async def ready(self, operations: OperationsReader) -> Response[Health]:
+    async def ready(self, operations: NamedDependency[OperationsReader]) -> Response[Health]:
         try:
             reason = await operations.not_ready()
         except BestexError as error:
@@ -41,11 +43,11 @@ class OperationsRoutes(Controller):
         return Response(Health("not ready", reason), status_code=503)
 
     @get("/metrics", summary="Prometheus' text format", media_type="text/plain; version=0.0.4; charset=utf-8")
-    async def metrics(self, operations: OperationsReader) -> bytes:
+    async def metrics(self, operations: NamedDependency[OperationsReader]) -> bytes:
         return operations.metrics()
 
     @get("/problems/{code:str}", media_type=MediaType.HTML, include_in_schema=False)
-    async def problem(self, code: str) -> str:
+    async def problem(self, code: FromPath[str]) -> str:
         page = problem_page(code)
         if page is None:
             raise ProblemError("not-found")

@@ -4,7 +4,8 @@ from typing import Annotated, Any
 
 import msgspec
 from litestar import Controller, Request, Response, delete, get, post
-from litestar.params import Parameter
+from litestar.di import NamedDependency
+from litestar.params import FromPath, FromQuery, JSONBody
 
 from bestex.api.execute import AcceptedBody, OrderEntry
 from bestex.api.problems import ProblemError
@@ -16,6 +17,8 @@ from bestex.domain.lifecycle import Status
 from bestex.domain.orders import OrderView
 from bestex.engine.engine import AlreadyEndedError, Engine
 from bestex.ports import Journal
+
+OrderId = FromPath[str]
 
 
 class OrderBody(msgspec.Struct, rename="camel", omit_defaults=True):
@@ -75,7 +78,7 @@ class OrderRoutes(Controller):
     tags = ("orders",)
 
     @post("/execute", status_code=202, summary="Enter an order")
-    async def execute(self, data: OrderBody, reader: OrderReader) -> Response[AcceptedBody]:
+    async def execute(self, data: JSONBody[OrderBody]) -> Response[AcceptedBody]:
         """Stores the order and answers; `statusEndpoint` is the WebSocket with its events.
 
         As a WebSocket this same path takes one order as its first message and sends its events;
@@ -87,34 +90,34 @@ class OrderRoutes(Controller):
     async def orders(
         self,
         request: Request[Any, Any, Any],
-        reader: OrderReader,
-        status: str | None = None,
-        pair: str | None = None,
-        kind: str | None = None,
-        limit: str | None = None,
-        cursor: str | None = None,
+        reader: NamedDependency[OrderReader],
+        status: FromQuery[str | None] = None,
+        pair: FromQuery[str | None] = None,
+        kind: FromQuery[str | None] = None,
+        limit: FromQuery[str | None] = None,
+        cursor: FromQuery[str | None] = None,
     ) -> OrderPage:
         where, size, before = read_page_query(read_query(request.scope["query_string"]))
         views = await reader.journal.orders(where, size, before)
         return OrderPage(views, views[-1].order_id if len(views) == size else None)
 
     @get("/{order_id:str}", summary="One order")
-    async def order(self, order_id: Annotated[str, Parameter(description="A UUID.")], reader: OrderReader) -> OrderView:
+    async def order(self, order_id: OrderId, reader: NamedDependency[OrderReader]) -> OrderView:
         row = await reader.journal.order(read_order_id(order_id))
         if row is None:
             raise ProblemError("order-not-found", f"there is no order {order_id}")
         return row.view
 
     @get("/{order_id:str}/history", summary="Every event of an order")
-    async def history(self, order_id: str, reader: OrderReader) -> History:
+    async def history(self, order_id: OrderId, reader: NamedDependency[OrderReader]) -> History:
         return History([_update_body(update_of(event)) for event in await reader.events(order_id)])
 
     @get("/{order_id:str}/receipt", summary="Why the order was executed as it was")
-    async def receipt(self, order_id: str, reader: OrderReader) -> Receipt:
+    async def receipt(self, order_id: OrderId, reader: NamedDependency[OrderReader]) -> Receipt:
         return receipt_of(await reader.events(order_id))
 
     @delete("/{order_id:str}", status_code=200, summary="Cancel an order")
-    async def cancel(self, order_id: str, reader: OrderReader) -> Response[OrderView]:
+    async def cancel(self, order_id: OrderId, reader: NamedDependency[OrderReader]) -> Response[OrderView]:
         """Before signing: 200, cancelled. After it: 202 with `cancelRequested`; no further attempt is made."""
         try:
             view = await reader.engine.cancel(read_order_id(order_id))

@@ -12,7 +12,7 @@ import asyncpg
 import structlog
 
 from bestex.domain.errors import EngineFencedError, JournalError
-from bestex.journal.postgres import ENGINE_TTL, connect
+from bestex.journal.postgres import ENGINE_TTL, LOST, connect
 from bestex.journal.queries import QUERIES
 from bestex.ports import Clock
 
@@ -73,7 +73,7 @@ class Enrolment:
         while True:
             try:
                 await self._sign()
-            except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
+            except (asyncpg.PostgresError, *LOST) as error:
                 _log.warning("engine.sign_of_life_failed", error=str(error) or type(error).__name__)
                 self._drop()
             await self._clock.sleep(SIGN_OF_LIFE_EVERY_S)
@@ -84,7 +84,7 @@ class Enrolment:
             async with asyncio.timeout(1.0):
                 if self._connection is not None:
                     await self._connection.execute(QUERIES["bury_engine"], self.engine_id)
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
+        except (asyncpg.PostgresError, *LOST) as error:
             _log.warning("engine.leave_failed", error=str(error) or type(error).__name__)
         self._drop()
 

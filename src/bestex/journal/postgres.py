@@ -38,7 +38,15 @@ COMMIT_TIMEOUT_S: Final = 60.0
 READ_TIMEOUT_S: Final = 15.0
 READ_CONNECTIONS: Final = 4
 
-_LOST: Final = (OSError, TimeoutError, asyncpg.InterfaceError, asyncpg.PostgresConnectionError)
+LOST: Final = (
+    OSError,
+    TimeoutError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # what the driver says when the server hangs up at certain moments
+    asyncpg.PostgresConnectionError,
+)
+"""What the driver raises when a connection is cut or cannot be had."""
+
 _FENCED: Final = "BX001"
 
 
@@ -70,7 +78,7 @@ class PostgresStore:
             row = await connection.fetchrow(QUERIES["append"], self._engine_id, number, *columns)
         except asyncpg.PostgresError as error:
             raise await self._translated(error) from error
-        except _LOST as error:
+        except LOST as error:
             await self.close()
             raise CommitUnknownError(str(error) or type(error).__name__) from error
         if row is None:
@@ -89,7 +97,7 @@ class PostgresStore:
         if self._connection is None or self._connection.is_closed():
             try:
                 self._connection = await connect(self._dsn, "bestex writer")
-            except (asyncpg.PostgresError, *_LOST) as error:
+            except (asyncpg.PostgresError, *LOST) as error:
                 raise StoreUnavailableError(str(error) or type(error).__name__) from error
         return self._connection
 
@@ -116,7 +124,7 @@ class PostgresStore:
             return JournalError(f"order {order_id} exists already")
         try:
             holder = await connection.fetchrow(QUERIES["keys"], new.caller, new.idempotency_key, new.client_order_id)
-        except (asyncpg.PostgresError, *_LOST) as error:
+        except (asyncpg.PostgresError, *LOST) as error:
             await self.close()
             raise CommitUnknownError(str(error) or type(error).__name__) from error
         if holder is None:
@@ -219,7 +227,7 @@ class PostgresJournal:
                 if self._pool is None:
                     self._pool = await asyncpg.create_pool(
                         self._dsn,
-                        min_size=1,
+                        min_size=0,
                         max_size=READ_CONNECTIONS,
                         timeout=CONNECT_TIMEOUT_S,
                         # Without sequential scans: plans are kept, also those made while the tables were small.
@@ -231,7 +239,7 @@ class PostgresJournal:
                     )
             async with self._pool.acquire(timeout=READ_TIMEOUT_S) as connection:
                 yield connection
-        except _LOST as error:
+        except LOST as error:
             raise JournalUnavailableError(f"the database cannot be read: {error or type(error).__name__}") from error
         except asyncpg.PostgresError as error:
             if (error.sqlstate or "").startswith(("08", "28", "3D", "53", "55", "57", "58")):

@@ -22,7 +22,7 @@ _UPDATE_LITERALS: Final = (True, True, True, True, True, True, True, True, False
 _EVENT_LITERALS: Final = (True, True, True, True, True, True, False, False)
 
 
-def append_columns(rows: Sequence[MergedRows]) -> list[list[Any]]:
+def append_columns(rows: Sequence[MergedRows]) -> list[str | list[Any]]:
     """The arrays of `bestex.append` behind its first two arguments."""
     new: list[list[Any]] = [[] for _ in _NEW_LITERALS]
     update: list[list[Any]] = [[] for _ in _UPDATE_LITERALS]
