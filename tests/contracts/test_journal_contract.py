@@ -186,6 +186,19 @@ async def test_a_row_that_builds_on_a_seq_yet_to_come_is_refused(journal: AnyJou
     await assert_stored(journal, draft)
 
 
+@pytest.mark.parametrize("base_seq", [1, 2, 4, 5])
+async def test_a_row_that_builds_on_the_right_status_but_another_seq_is_refused(
+    journal: AnyJournal, base_seq: int
+) -> None:
+    draft = await placed(journal, PENDING, ROUTING, ROUTING)
+    append = draft.fork().next(ROUTING)
+    event = msgspec.structs.replace(append.events[0], seq=base_seq + 1)
+    view = msgspec.structs.replace(append.view, seq=base_seq + 1)
+
+    await refused(journal.append(msgspec.structs.replace(append, base_seq=base_seq, events=(event,), view=view)))
+    await assert_stored(journal, draft)
+
+
 async def test_a_row_that_builds_on_the_wrong_status_is_refused(journal: AnyJournal) -> None:
     draft = await placed(journal)
     append = draft.fork().next(CANCELLED)
@@ -282,6 +295,20 @@ async def test_a_cancel_that_is_queued_behind_the_executors_row_is_refused(journ
     await won
     await refused(lost)
     await assert_stored(journal, draft)
+
+
+async def test_rows_take_effect_in_the_order_they_were_queued_in(journal: AnyJournal) -> None:
+    """A row does not overtake another writer's that is queued before it, and falls with it."""
+    draft = await placed(journal)
+    cancelled = draft.fork()
+    first = journal.append(draft.next(ROUTING))
+    stands = draft.fork()
+    lost = journal.append(cancelled.next(CANCELLED))
+    behind = journal.append(draft.next(BUILDING))
+
+    await first
+    await refused(lost, behind)
+    await assert_stored(journal, stands)
 
 
 async def test_an_order_goes_on_after_a_refusal_from_where_it_stands(journal: AnyJournal) -> None:
@@ -636,6 +663,17 @@ async def test_only_the_lease_holders_rows_under_its_epoch_are_taken(database: J
     await refused(holder.append(msgspec.structs.replace(append, lease_epoch=3)))
     await holder.append(msgspec.structs.replace(append, lease_epoch=2))
     assert len(await holder.events(draft.id)) == 2
+
+
+async def test_a_row_under_a_wrong_epoch_does_not_slip_in_behind_one_of_nobodys_executor(journal: AnyJournal) -> None:
+    draft = await placed(journal, *PATHS[SUBMITTED])
+    noted = draft.fork()
+    note = journal.append(noted.next(SUBMITTED))
+    slipping_in = msgspec.structs.replace(noted.fork().next(CONFIRMED), lease_epoch=7)
+
+    await refused(journal.append(slipping_in))
+    await note
+    await assert_stored(journal, noted)
 
 
 async def test_anyone_may_add_a_row_as_nobodys_executor(database: JournalDatabase) -> None:

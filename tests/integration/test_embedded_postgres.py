@@ -620,8 +620,8 @@ async def test_a_start_waits_for_the_end_of_a_creation_whose_engine_was_killed(
 ) -> None:
     with engine_process(data_dir) as killed:
         read_until(killed, "postgres.creating")
-        await until(lambda: list(data_dir.glob("postgres.new-*/global")))
         # The others are its children in the moment between fork and exec.
+        await until(lambda: [pid for pid in processes_with("initdb\0", str(data_dir)) if os.getsid(pid) == pid])
         [initdb] = [pid for pid in processes_with("initdb\0", str(data_dir)) if os.getsid(pid) == pid]
         os.kill(initdb, signal.SIGSTOP)
         killed.kill()

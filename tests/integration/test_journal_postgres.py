@@ -144,6 +144,27 @@ async def test_every_row_of_a_stream_is_stored_once_when_its_commits_are_cut_off
     await assert_log_is(journal, *drafts)
 
 
+@pytest.mark.parametrize("cut", list(Cut), ids=lambda cut: cut.name.lower())
+async def test_a_new_order_that_may_be_stored_is_not_told_that_it_is_not(
+    database: OnPostgres, proxy: Proxy, cut: Cut
+) -> None:
+    """Its commit was cut off and the server cannot be reached: nobody knows until it can."""
+    journal = await database.journal(through=proxy.dsn)
+    draft, refused_one = DraftOrder(), DraftOrder()
+    proxy.refuses_after_cut = True
+    proxy.cut_next(cut, marker(draft))
+    row = journal.append(draft.next(PENDING))
+    await until(lambda: not journal.available)
+
+    assert not row.done()
+    assert not journal.withdraw(row)
+    with pytest.raises(JournalUnavailableError):
+        await journal.append(refused_one.next(PENDING))
+    proxy.refuses_after_cut = False
+    assert await row == 1
+    await assert_log_is(journal, draft)
+
+
 async def test_a_commit_is_not_doubled_when_the_server_is_still_at_it(database: OnPostgres, proxy: Proxy) -> None:
     """The connection is cut, and the rows are sent again while the first call has yet to commit."""
     journal = await database.journal(through=proxy.dsn)

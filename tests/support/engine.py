@@ -208,9 +208,9 @@ def serving(*, ready: bool = True, defects: bool = False, **settings: object) ->
             if process.poll() is None:
                 served.terminate()
             if not defects:
-                log = served.log
-                first = min((log.find(defect) for defect in DEFECTS if defect in log), default=None)
-                assert first is None, log[first - 1_000 if first > 1_000 else 0 :][:8_000]
+                said = served.log
+                first = min((said.find(defect) for defect in DEFECTS if defect in said), default=None)
+                assert first is None, said[max(0, first - 1_000) :][:8_000]
         finally:
             served.http.close()
             if process.poll() is None:

@@ -33,6 +33,7 @@ class Proxy:
         self._connections: set[asyncio.Task[None]] = set()
         self._transports: set[asyncio.WriteTransport] = set()
         self.cuts = 0
+        self.refuses_after_cut = False  # new connections, from the next cut on
 
     @property
     def dsn(self) -> str:
@@ -69,6 +70,9 @@ class Proxy:
             shutil.rmtree(self._folder)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self.refuses_after_cut and self.cuts:
+            writer.transport.abort()
+            return
         task = asyncio.current_task()
         assert task is not None
         self._connections.add(task)

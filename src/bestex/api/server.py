@@ -122,6 +122,7 @@ class HttpServer:
                 server_header=False,
                 proxy_headers=False,
                 timeout_keep_alive=KEEP_ALIVE_S,
+                backlog=BACKLOG,
                 timeout_graceful_shutdown=1,
             )
         )
@@ -144,6 +145,7 @@ def listen(host: str, port: int) -> socket.socket:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))
+        listener.listen(BACKLOG)  # now: until someone listens, others may bind the same address
     except OSError as error:
         listener.close()
         raise ListenError(

@@ -48,7 +48,7 @@ class Order(msgspec.Struct, frozen=True):
 
     @property
     def side(self) -> Side:
-        return Side.SELL if self.pair.base is self.token_in else Side.BUY
+        return Side.SELL if self.pair.base == self.token_in else Side.BUY
 
     def pending_detail(self) -> PendingDetail:
         """The request as the order's first event keeps it: the log alone can rebuild the order."""

@@ -188,6 +188,8 @@ class Landing:
         except (ChainUnreachableError, NotFoundError) as error:
             _log.info("landing.fill_unknown", signature=signature, error=str(error))
             return
+        if self._table.get(signature) is not waiting:
+            return  # while the chain was asked, the other look at the table concluded, or the order was read anew
         del self._table[signature]
         try:
             appended = log.record(Status.CONFIRMED, confirmed_detail(log, signature, fill, status.commitment))

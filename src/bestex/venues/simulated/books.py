@@ -5,9 +5,10 @@ everything that happens meanwhile goes in the next. A transaction becomes visibl
 """
 
 import asyncio
-import logging
 from collections.abc import Callable, Sequence
 from typing import Final
+
+import structlog
 
 from bestex.ports import Clock
 from bestex.venues.simulated.ledger import (
@@ -28,7 +29,7 @@ MAX_UNCOMMITTED: Final = 20_000  # rows; beyond, the chain takes no more
 MAX_RECENT: Final = 10_000  # transactions kept in memory, and those whose blockhash still lives
 _RETRY_S: Final = (0.05, 0.1, 0.2, 0.5, 1.0)  # between tries while the ledger is away; the last one repeats
 
-_log = logging.getLogger(__name__)
+_log = structlog.get_logger(__name__)
 
 
 class _Changes:
@@ -192,7 +193,7 @@ class Books:
                 await self._commit()
             except LedgerUnavailableError as error:
                 if tries == 0:
-                    _log.warning("the simulated chain's ledger is away, trying again: %s", error)
+                    _log.warning("simulation.ledger_away", error=str(error))
                 await self._clock.sleep(_RETRY_S[min(tries, len(_RETRY_S) - 1)])
                 tries += 1
             except LedgerFencedError as error:
