@@ -10,6 +10,7 @@ from collections.abc import Coroutine
 from contextlib import AsyncExitStack, suppress
 from typing import Any, Final
 
+import asyncpg
 import structlog
 import uvloop
 from pydantic import ValidationError
@@ -35,8 +36,8 @@ from bestex.engine.retry import RetryPolicy
 from bestex.hub import LocalHub
 from bestex.journal.embedded import EmbeddedPostgres, EmbeddedPostgresError
 from bestex.journal.engines import Enrolment
-from bestex.journal.migrations import migrate
-from bestex.journal.postgres import PostgresJournal
+from bestex.journal.migrations import has_journal, migrate
+from bestex.journal.postgres import LOST, PostgresJournal
 from bestex.observability import Metrics, set_up_logging
 from bestex.routing.router import QuoteLimits, Router
 from bestex.venues.simulated.faults import parse_faults
@@ -48,9 +49,11 @@ EXIT_OK: Final = 0
 EXIT_FAILED: Final = 1
 EXIT_BAD_SETTINGS: Final = 2
 
-STOP_HTTP_S: Final = 0.7  # for answers under way
-STOP_DRAIN_S: Final = 0.3  # for the last commit
-STOP_DATABASE_S: Final = 0.5  # for the embedded server; it finishes its checkpoint by itself
+# A stop takes at most 2 s together.
+STOP_HTTP_S: Final = 0.4  # for answers under way
+STOP_ANSWERS_S: Final = 0.15  # for answers of which only this much is known: that the engine stops
+STOP_DRAIN_S: Final = 0.2  # for the last commits of the journal, and of the simulated chain
+STOP_DATABASE_S: Final = 0.4  # for the embedded server; it finishes its checkpoint by itself
 
 _log = structlog.get_logger("bestex")
 
@@ -78,6 +81,12 @@ def run_server(**overrides: object) -> int:
     except (EmbeddedPostgresError, LedgerUnavailableError, BestexError) as error:
         _complain(str(error))
         return EXIT_FAILED
+    except LOST as error:
+        _complain(f"the database cannot be reached: {error or type(error).__name__}")
+        return EXIT_FAILED
+    except asyncpg.PostgresError as error:
+        _complain(f"the database cannot be used: {error}")
+        return EXIT_FAILED
 
 
 def _complain(message: str) -> None:
@@ -95,18 +104,34 @@ class Process:
         self._ids = SystemIds()
         self._background: list[asyncio.Task[None]] = []
         self._stop = asyncio.Event()
+        self._starting: asyncio.Task[Any] | None = None  # until the engine has started
+        self._failed = False
         self._not_ready: str | None = "starting"
 
     async def run(self) -> int:
-        settings, began = self._settings, self._clock.monotonic()
+        """Start, serve until told to stop, stop. A stop is obeyed while starting too."""
+        self._starting = asyncio.current_task()
         self._own_signals()
+        try:
+            return await self._run()
+        except asyncio.CancelledError:
+            if not self._stop.is_set():
+                raise
+            return EXIT_OK
+
+    async def _run(self) -> int:
+        settings, began = self._settings, self._clock.monotonic()
         async with AsyncExitStack() as exits:
             listener = exits.enter_context(listen(settings.host, settings.port))
             dsn = settings.database_url or await self._embedded_database(exits)
-            await migrate(dsn)
+            new = not await has_journal(dsn)
+            if new:
+                await migrate(dsn)
             enrolment = Enrolment(dsn, self._ids.order_id(), f"{platform.node()}, process {os.getpid()}", self._clock)
             await enrolment.enrol()
             exits.push_async_callback(enrolment.leave)
+            if not new:
+                await migrate(dsn)  # never under a living engine
             self._start("signs of life", enrolment.keep(), exits)
 
             metrics, hub = Metrics(), LocalHub()
@@ -130,15 +155,20 @@ class Process:
             self._show_gauges(metrics, engine, hub, streams)
             app = self._application(engine, journal, hub, router, world, metrics, streams)
             server = HttpServer(app, listener, streams)
-            serving = asyncio.create_task(server.run())
-            recovering = asyncio.create_task(self._recover(engine, began))
-            await self._until_told_to_stop()
+            serving = asyncio.create_task(server.run(), name="server")
+            recovering = asyncio.create_task(self._recover(engine, began), name="recovery")
+            for task in (serving, recovering):
+                task.add_done_callback(self._ended_by_itself)
+            self._starting = None
+            await self._stop.wait()
 
             recovering.cancel()
             engine.intake.closed = True
             self._not_ready = "stopping"
             await server.stop()
             await asyncio.wait((serving,), timeout=STOP_HTTP_S)
+            engine.intake.answer_open()
+            await asyncio.wait((serving,), timeout=STOP_ANSWERS_S)
             serving.cancel()
             await engine.stop()
             await _within(journal.drain(), STOP_DRAIN_S)
@@ -237,17 +267,26 @@ class Process:
                 os._exit(EXIT_FAILED)
             _log.info("engine.stopping")
             self._stop.set()
+            if self._starting is not None:
+                self._starting.cancel()
 
         loop = asyncio.get_running_loop()
         for each in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(each, received)
 
-    async def _until_told_to_stop(self) -> None:
-        await self._stop.wait()
+    def _ended_by_itself(self, task: asyncio.Task[None]) -> None:
+        """The server must not end by itself, and the recovery not by an error: the engine stops, with exit code 1."""
+        if self._stop.is_set() or task.cancelled():
+            return
+        error = task.exception()
+        if error is not None or task.get_name() == "server":
+            _log.error("engine.part_ended", part=task.get_name(), exc_info=error)
+            self._failed = True
+            self._stop.set()
 
     def _exit_code(self) -> int:
         """0 when told to stop; 1, with the reason in the log, when a part of the engine ended by itself."""
-        code = EXIT_OK
+        code = EXIT_FAILED if self._failed else EXIT_OK
         for task in self._background:
             if task.done() and not task.cancelled():
                 error = task.exception()
@@ -264,7 +303,7 @@ def engine_limits(settings: Settings) -> EngineLimits:
     look_every_s = 1.0 if settings.profile == "realistic" else 0.1
     return EngineLimits(
         concurrency=settings.concurrency,
-        intake=IntakeLimits(waiting=settings.intake),
+        intake=IntakeLimits(waiting=settings.intake, open=settings.open_orders),
         landing=LandingLimits(look_every_s=look_every_s, resend_every_s=2 * look_every_s),
         retry=RetryPolicy(
             attempts=settings.retry_attempts,

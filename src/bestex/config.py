@@ -38,6 +38,7 @@ class Settings(BaseSettings):
 
     concurrency: int = Field(1_000, ge=1, le=1_000_000)  # orders executing at once
     intake: int = Field(10_000, ge=1, le=10_000_000)  # orders waiting to be executed
+    open_orders: int = Field(100_000, ge=1, le=10_000_000)  # orders accepted and not ended
     quote_timeout_ms: int = Field(1_000, ge=1, le=60_000)  # each venue's deadline
     quote_grace_ms: int = Field(250, ge=0, le=60_000)  # for the others once one venue has quoted
     retry_attempts: int = Field(3, ge=1, le=3)

@@ -81,6 +81,14 @@ class Lease(msgspec.Struct, frozen=True):
     epoch: int
 
 
+class HeldOrder(msgspec.Struct, frozen=True):
+    """An open order under this engine's lease."""
+
+    order_id: str
+    epoch: int
+    seq: int
+
+
 class OrderFilter(msgspec.Struct, frozen=True):
     status: Status | None = None
     pair: str | None = None
@@ -120,6 +128,9 @@ class Journal(Protocol):
 
     async def claim(self, limit: int) -> list[Lease]:
         """Take the leases of open orders that no living engine holds, each under a raised epoch."""
+
+    async def held(self, after_id: str | None, limit: int) -> list[HeldOrder]:
+        """Open orders under this engine's lease, by id, behind `after_id`."""
 
     async def histories(self, order_ids: Sequence[str]) -> dict[str, list[Event]]:
         """All events of each of these orders."""

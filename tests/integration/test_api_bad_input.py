@@ -811,9 +811,7 @@ def test_bad_input_from_many_at_once_is_refused_each_for_its_own(engine: Served)
     cases = [*BAD_FIELDS.values()] * 3
 
     def ask(case: tuple[str, list[str]]) -> bool:
-        answer = httpx.post(
-            f"{engine.url}{EXECUTE}", content=case[0], headers=JSON_HEADERS, trust_env=False, timeout=30
-        )
+        answer = post(engine, case[0])  # each on a connection of its own
         return answer.status_code == 422 and pointers(answer.json()) == case[1]
 
     with ThreadPoolExecutor(8) as clients:

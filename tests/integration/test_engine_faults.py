@@ -3,17 +3,30 @@
 After each test `check_ledger` compares log, projection, chain and wallet to the base unit.
 """
 
+import asyncio
 import json
-from collections.abc import Callable, Iterator
+import uuid
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
+from bestex.ambient import SystemClock, SystemIds
+from bestex.domain.events import SignedTransaction
+from bestex.domain.orders import Kind, Order, fold
+from bestex.domain.route import Fill
 from bestex.domain.tokens import load_tokens
-from tests.support.engine import Json, Served, check_ledger, check_updates, count_of, serving
+from bestex.engine.landing import Landing, LandingLimits, expiry_is_proven
+from bestex.engine.order_log import OrderLog
+from bestex.journal.memory import MemoryDatabase, MemoryJournal
+from bestex.ports import BlockHeight, Commitment, StatusReport, TransactionStatus
+from tests.support.clock import FakeClock
+from tests.support.engine import Json, Served, check_ledger, check_updates, count_of, serving, until
+from tests.support.orders import EPOCH, HAPPY, DraftOrder
 
 Serve = Callable[..., AbstractContextManager[Served]]
 
@@ -368,3 +381,85 @@ def test_finalized_errors_are_charged_their_fee_and_nothing_else(serve: Serve, d
         assert errors > 0
         assert before["SOL"] - after["SOL"] == errors * Decimal("0.000015")
         assert before["USDC"] == after["USDC"]
+
+
+# --- The proof, clause by clause
+
+
+TRANSACTION = SignedTransaction("5ignature", b"raw", "b1ockhash", blockhash_slot=1_000, last_valid_block_height=1_100)
+HEIGHT = BlockHeight("a node", height=1_101, slot=1_200)
+REPORT = StatusReport("a node", slot=1_240, finalized_slot=1_200, history_from_slot=1_000, statuses=(None,))
+
+
+@pytest.mark.parametrize(
+    ("height", "report", "proven"),
+    [
+        ({}, {}, True),
+        ({"height": 1_100}, {}, False),  # it may still land in the block of the last valid height
+        ({}, {"endpoint": "another node"}, False),
+        ({}, {"finalized_slot": 1_199}, False),  # looked up before what showed the expiry was final there
+        ({}, {"history_from_slot": 1_001}, False),  # it may have landed in the part that was pruned
+        ({}, {"history_from_slot": 0}, True),
+    ],
+    ids=str,
+)
+def test_each_clause_of_the_proof_of_expiry_is_needed(height: Json, report: Json, proven: bool) -> None:
+    found = expiry_is_proven(TRANSACTION, replace(REPORT, **report), replace(HEIGHT, **height))
+    assert found is proven
+
+
+class SlowChain:
+    """A chain that knows the transaction as confirmed, and takes its time to say what it did."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+        self.answer = asyncio.Event()
+        self.hint: Callable[[Sequence[str]], None] = lambda _: None
+
+    async def send(self, _: SignedTransaction) -> None:
+        pass
+
+    async def statuses(self, signatures: Sequence[str]) -> StatusReport:
+        return replace(REPORT, statuses=tuple(TransactionStatus(1_050, Commitment.CONFIRMED) for _ in signatures))
+
+    async def finalized_height(self) -> BlockHeight:
+        return HEIGHT
+
+    async def fill(self, _: str) -> Fill:
+        self.asked += 1
+        await self.answer.wait()
+        return Fill(1_500_000_000, 151_000_000, 15_000)
+
+    def on_status(self, listener: Callable[[Sequence[str]], None]) -> None:
+        self.hint = listener
+
+
+async def test_two_looks_at_once_confirm_an_order_once() -> None:
+    """A hint and the regular look both find it; the chain answers both with what it did."""
+    clock, chain, journal = FakeClock(), SlowChain(), MemoryJournal(MemoryDatabase(), str(uuid.uuid4()), SystemClock())
+    draft = DraftOrder()
+    refolded: list[str] = []
+    landing = Landing(chain, clock, SystemIds(), LandingLimits(), lambda *_: None, refolded.append)
+    async with asyncio.TaskGroup() as tasks:
+        running = [tasks.create_task(landing.run()), tasks.create_task(journal.run())]
+        for status in HAPPY[:-1]:
+            await journal.append(draft.next(status))
+        sol, usdc = load_tokens().get("SOL"), load_tokens().get("USDC")
+        order = Order(draft.id, Kind.MARKET, sol, usdc, 1_500_000_000, 50, draft.events[0].at_us)
+        log = OrderLog(journal, clock, order, fold(draft.events), EPOCH)
+        log.transaction = TRANSACTION
+        landing.resume(log)
+        while chain.asked < 2:
+            await clock.advance(0.5)
+        chain.answer.set()
+        await until(lambda: _has_ended(journal, draft.id))
+        await clock.advance(2)
+        assert [stored.event.status for stored in await journal.events(draft.id)] == list(HAPPY)
+        assert not refolded
+        assert not any(task.done() for task in running)
+        for task in running:
+            task.cancel()
+
+
+async def _has_ended(journal: MemoryJournal, order_id: str) -> bool:
+    return len(await journal.events(order_id)) == len(HAPPY)

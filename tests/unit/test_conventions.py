@@ -57,9 +57,7 @@ def test_no_file_names_a_package_registry(texts: dict[str, str]) -> None:
     assert not named, "each machine uses the registry it is set up for"
 
 
-def test_no_file_names_a_path_of_the_machine_it_was_written_on(
-    texts: dict[str, str], repository: Path
-) -> None:
+def test_no_file_names_a_path_of_the_machine_it_was_written_on(texts: dict[str, str], repository: Path) -> None:
     checkout = f"{repository}/"
     named = {
         name: line.strip()
@@ -108,8 +106,6 @@ def test_the_wheel_holds_every_file_of_the_package(repository: Path, tmp_path: P
     [wheel] = tmp_path.glob("*.whl")
     source = repository / "src"
     files = {
-        str(path.relative_to(source))
-        for path in source.rglob("*")
-        if path.suffix in {".json", ".py", ".sql", ".typed"}
+        str(path.relative_to(source)) for path in source.rglob("*") if path.suffix in {".json", ".py", ".sql", ".typed"}
     }
     assert files - set(zipfile.ZipFile(wheel).namelist()) == set()

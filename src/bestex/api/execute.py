@@ -8,7 +8,7 @@ import structlog
 from bestex.api.asgi import ClientGoneError, Receive, Scope, Send, read_body, send_answer, send_problem
 from bestex.api.problems import ProblemError
 from bestex.api.requests import MAX_BODY_BYTES, read_idempotency_key, read_order
-from bestex.domain.errors import BestexError, JournalUnavailableError
+from bestex.domain.errors import BestexError, EngineFencedError, JournalUnavailableError
 from bestex.domain.events import timestamp_text
 from bestex.domain.tokens import TokenRegistry
 from bestex.engine.intake import (
@@ -55,7 +55,7 @@ def problem_of(error: BestexError) -> ProblemError:
             return ProblemError("key-reused", str(error))
         case PendingOutcomeError():
             return ProblemError("outcome-unknown", str(error), order_id=error.order_id, retry_after_s=RETRY_AFTER_S)
-        case JournalUnavailableError():
+        case JournalUnavailableError() | EngineFencedError():
             return ProblemError("unavailable", str(error), retry_after_s=RETRY_AFTER_S)
         case _:
             _log.error("api.defect", exc_info=error)

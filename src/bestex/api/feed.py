@@ -9,6 +9,7 @@ import msgspec
 from bestex.api.asgi import Receive, Scope, Send, header, send_problem
 from bestex.api.execute import problem_of
 from bestex.api.following import follow_all
+from bestex.api.problems import FieldProblem, ProblemError
 from bestex.api.requests import read_after, read_query
 from bestex.api.stream import OpenStreams
 from bestex.domain.errors import BestexError
@@ -38,7 +39,10 @@ class Feed:
             last_id = header(scope, b"last-event-id")
             resume = last_id.decode("latin-1") if last_id is not None else None
             after = read_after(resume or read_query(scope["query_string"]).get("after"))
-            await self._journal.head()  # an unreachable journal is a problem document, not a broken stream
+            head = await self._journal.head()  # an unreachable journal is a problem document, not a broken stream
+            if after is not None and after > head:
+                problem = FieldProblem(f"is beyond the log's end, {head}: it is not of this log", parameter="after")
+                raise ProblemError("validation", "1 parameter is bad", (problem,))
         except BestexError as error:
             await send_problem(send, problem_of(error))
             return

@@ -25,7 +25,7 @@ async def follow_order(
         history = await journal.events(order_id)
         if not history:
             raise NotFoundError(f"there is no order {order_id}")
-        last_seq = history[-1].event.seq
+        last_seq = max(after_seq, history[-1].event.seq)
         yield [event for event in history if event.event.seq > after_seq]
         ended = history[-1].event.status in ENDS
         while not ended:

@@ -159,6 +159,10 @@ class EntryStream:
             await send({"type": "websocket.close", "code": code, "reason": reason})
 
     async def _order(self, message: str | bytes, send: Send) -> None:
+        with suppress(OSError):  # the client has gone; the order goes on
+            await self._enter_and_follow(message, send)
+
+    async def _enter_and_follow(self, message: str | bytes, send: Send) -> None:
         try:
             body = message.encode("utf-8", "surrogatepass") if isinstance(message, str) else message
             if len(body) > MAX_BODY_BYTES:

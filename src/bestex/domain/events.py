@@ -130,6 +130,15 @@ class SignedTransaction(msgspec.Struct, frozen=True):
     last_valid_block_height: int
 
 
+class SealedTokens(msgspec.Struct, frozen=True):
+    """Which tokens an order meant, sealed into its `pending` event: a symbol may be given to another mint later."""
+
+    mint_in: str
+    mint_out: str
+    decimals_in: int
+    decimals_out: int
+
+
 class Update(msgspec.Struct, frozen=True, rename="camel"):
     """An event as watchers get it."""
 
@@ -154,6 +163,7 @@ DETAIL_TYPES: Final[dict[Status, type[Detail]]] = {
 _encoder = msgspec.json.Encoder()
 _decoders: Final = {status: msgspec.json.Decoder(kind) for status, kind in DETAIL_TYPES.items()}
 _sealed_decoder = msgspec.msgpack.Decoder(SignedTransaction)
+_tokens_decoder = msgspec.msgpack.Decoder(SealedTokens)
 _sealed_encoder = msgspec.msgpack.Encoder()
 
 
@@ -168,8 +178,12 @@ def decode_detail(status: Status, raw: bytes | str) -> Detail:
     return detail
 
 
-def seal(transaction: SignedTransaction) -> bytes:
-    return _sealed_encoder.encode(transaction)
+def seal(secret: SignedTransaction | SealedTokens) -> bytes:
+    return _sealed_encoder.encode(secret)
+
+
+def unseal_tokens(sealed: bytes) -> SealedTokens:
+    return _tokens_decoder.decode(sealed)
 
 
 def unseal(sealed: bytes) -> SignedTransaction:

@@ -58,6 +58,8 @@ def format_amount(units: int, decimals: int) -> str:
 
 def price_text(quote_units: int, quote_decimals: int, base_units: int, base_decimals: int) -> str:
     """Quote token per base token as decimal text, rounded down at `PRICE_DECIMALS`."""
+    if base_units == 0:
+        return "0"  # nothing moved: there is no price
     scaled = quote_units * 10 ** (base_decimals + PRICE_DECIMALS) // (base_units * 10**quote_decimals)
     return format_amount(scaled, PRICE_DECIMALS)
 

@@ -4,7 +4,9 @@ from enum import StrEnum
 
 import msgspec
 
+from bestex.domain.errors import UnknownTokenError
 from bestex.domain.events import (
+    DETAIL_TYPES,
     AttemptStory,
     BuildingDetail,
     CancelledDetail,
@@ -13,8 +15,10 @@ from bestex.domain.events import (
     FailedDetail,
     PendingDetail,
     RoutingDetail,
+    SealedTokens,
     SubmittedDetail,
     timestamp_text,
+    unseal_tokens,
 )
 from bestex.domain.lifecycle import ENDS, Status, check_transition
 from bestex.domain.money import format_amount, parse_amount
@@ -50,6 +54,10 @@ class Order(msgspec.Struct, frozen=True):
     def side(self) -> Side:
         return Side.SELL if self.pair.base == self.token_in else Side.BUY
 
+    def sealed_tokens(self) -> SealedTokens:
+        """The tokens as the first event seals them, so that a changed registry cannot change the order."""
+        return SealedTokens(self.token_in.mint, self.token_out.mint, self.token_in.decimals, self.token_out.decimals)
+
     def pending_detail(self) -> PendingDetail:
         """The request as the order's first event keeps it: the log alone can rebuild the order."""
         return PendingDetail(
@@ -65,21 +73,34 @@ class Order(msgspec.Struct, frozen=True):
 
 
 def order_from_pending(event: Event, tokens: TokenRegistry) -> Order:
-    """The order that `event`, its first, describes. `UnknownTokenError` when the registry lost a token."""
+    """The order that `event`, its first, describes.
+
+    `UnknownTokenError` when the registry lost a token, or gives it other decimals than when the order was accepted.
+    """
     detail = event.detail
     if not isinstance(detail, PendingDetail):
         raise TypeError(f"the first event of an order is pending, not {event.status}")
-    token_in = tokens.get(detail.token_in)
+    sealed = unseal_tokens(event.sealed)
+    token_in = _token(tokens, detail.token_in, sealed.mint_in, sealed.decimals_in)
     return Order(
         id=event.order_id,
         kind=Kind(detail.kind),
         token_in=token_in,
-        token_out=tokens.get(detail.token_out),
+        token_out=_token(tokens, detail.token_out, sealed.mint_out, sealed.decimals_out),
         amount_in=parse_amount(detail.amount, token_in.decimals),
         slippage_bps=detail.slippage_bps,
         created_us=event.at_us,
         client_order_id=detail.client_order_id,
     )
+
+
+def _token(tokens: TokenRegistry, symbol: str, mint: str, decimals: int) -> Token:
+    token = tokens.find(mint)
+    if token is None:
+        raise UnknownTokenError(f"{symbol} ({mint}) is not in the token registry any more")
+    if token.decimals != decimals:
+        raise UnknownTokenError(f"{symbol} had {decimals} decimals in the token registry, now {token.decimals}")
+    return token
 
 
 class OrderView(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
@@ -154,6 +175,8 @@ class OrderState:
             raise ValueError(f"event {event.seq} cannot follow event {self.seq} of order {event.order_id}")
         check_transition(self.status, event.status)
         detail = event.detail
+        if type(detail) is not DETAIL_TYPES.get(event.status):
+            raise ValueError(f"{type(detail).__name__} is not the detail of {event.status}")
         match detail:
             case PendingDetail():
                 self._pending = detail

@@ -31,6 +31,10 @@ class InlineDispatcher:
     def executing(self) -> int:
         return len(self._executing)
 
+    def order_ids(self) -> set[str]:
+        """The orders that execute or wait to."""
+        return {order_id for order_id, _ in self._waiting} | self._executing.keys()
+
     def dispatch(self, order_id: str, job: Job) -> None:
         """Run `job` as soon as there is room. After `stop` it is left for the next engine."""
         if self._stopped:

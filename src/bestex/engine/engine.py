@@ -1,5 +1,6 @@
 """The engine: intake, dispatch, executor, landing and recovery, put together."""
 
+import asyncio
 from typing import Final
 
 import msgspec
@@ -15,6 +16,7 @@ from bestex.engine.executor import Executor
 from bestex.engine.intake import Intake, IntakeLimits
 from bestex.engine.landing import Landing, LandingLimits
 from bestex.engine.order_log import OrderLog
+from bestex.engine.patience import PatientChain
 from bestex.engine.recovery import Recovery
 from bestex.engine.retry import RetryPolicy
 from bestex.ports import Append, Chain, Clock, Ids, Journal, Lease
@@ -22,6 +24,8 @@ from bestex.routing.router import Router
 
 CANCEL_TRIES: Final = 20
 REFOLD_PAUSE_S: Final = 0.5
+SWEEP_EVERY_S: Final = 5.0
+HELD_PAGE: Final = 1_000
 
 _log = structlog.get_logger(__name__)
 
@@ -31,6 +35,8 @@ class EngineLimits(msgspec.Struct, frozen=True):
     intake: IntakeLimits = IntakeLimits()
     landing: LandingLimits = LandingLimits()
     retry: RetryPolicy = RetryPolicy()
+    build_deadline_s: float = 5.0  # for a venue to build and sign
+    chain_deadline_s: float = 5.0  # for an answer of the chain's endpoint
 
 
 class AlreadyEndedError(JournalError):
@@ -53,25 +59,80 @@ class Engine:
         self._journal = journal
         self._clock = clock
         self.dispatcher = InlineDispatcher(limits.concurrency)
-        self.landing = Landing(chain, clock, ids, limits.landing, self._not_executed, self._refold)
-        self._executor = Executor(router, self.landing, limits.retry, clock, ids)
+        patient = PatientChain(chain, limits.chain_deadline_s)
+        self.landing = Landing(patient, clock, ids, limits.landing, self._not_executed, self._refold)
+        self._executor = Executor(router, self.landing, limits.retry, limits.build_deadline_s, clock, ids)
         self._recovery = Recovery(journal, clock, tokens)
-        self.intake = Intake(journal, clock, ids, limits.intake, lambda: self.dispatcher.waiting, self._go_on)
+        self._strays: dict[str, int] = {}  # open orders that nobody here was at, when last swept; with their seq
+        self.intake = Intake(
+            journal, clock, ids, limits.intake, lambda: self.dispatcher.waiting, lambda: self.open_orders, self._go_on
+        )
+
+    @property
+    def open_orders(self) -> int:
+        """Orders that execute, wait to, or wait for proof."""
+        return self.dispatcher.waiting + self.dispatcher.executing + len(self.landing)
 
     async def run(self) -> None:
-        """Land what has been sent, for ever."""
-        await self.landing.run()
+        """Land what has been sent and sweep up what was left, for ever."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self.landing.run())
+            tasks.create_task(self._sweep_regularly())
 
     async def recover(self) -> int:
-        """Take over the open orders that no living engine holds; how many there were."""
+        """Take over the open orders that no living engine holds, however often it takes; how many there were."""
         total = 0
         while True:
-            claimed, logs = await self._recovery.claim()
+            try:
+                claimed = await self._claim()
+            except JournalError as error:
+                _log.warning("recovery.interrupted", recovered_orders=total, error=str(error))
+                await self._clock.sleep(REFOLD_PAUSE_S)
+                continue
             if not claimed:
                 return total
             total += claimed
-            for log in logs:
+
+    async def sweep(self) -> int:
+        """Take up the open orders that nobody is at: a dead engine's, and our own that were lost; how many.
+
+        Of our own, those that stood still since the last sweep and are neither dispatched nor landing. Should one
+        be under way all the same, compare-and-set lets only one of the two go on.
+        """
+        taken = await self._claim()
+        busy = self.dispatcher.order_ids() | self.landing.order_ids()
+        strays: dict[str, int] = {}
+        lost: list[Lease] = []
+        after: str | None = None
+        while page := await self._journal.held(after, HELD_PAGE):
+            after = page[-1].order_id
+            for held in page:
+                if held.order_id in busy:
+                    continue
+                if self._strays.get(held.order_id) == held.seq:
+                    lost.append(Lease(held.order_id, held.epoch))
+                else:
+                    strays[held.order_id] = held.seq
+        self._strays = strays
+        for start in range(0, len(lost), HELD_PAGE):
+            for log in await self._recovery.read(lost[start : start + HELD_PAGE]):
                 self._go_on(log)
+        return taken + len(lost)
+
+    async def _claim(self) -> int:
+        claimed, logs = await self._recovery.claim()
+        for log in logs:
+            self._go_on(log)
+        return claimed
+
+    async def _sweep_regularly(self) -> None:
+        while True:
+            await self._clock.sleep(SWEEP_EVERY_S)
+            try:
+                if taken := await self.sweep():
+                    _log.warning("engine.swept", orders=taken)
+            except JournalError as error:
+                _log.warning("engine.sweep_failed", error=str(error))
 
     async def stop(self) -> None:
         """Take no more orders and leave those that run where they stand."""
@@ -114,6 +175,8 @@ class Engine:
         await self._journal.append(Append(state.order_id, base_seq, base_status, None, (event,), state.view()))
 
     def _go_on(self, log: OrderLog) -> None:
+        if log.state.ended:
+            return
         if log.state.status is Status.SUBMITTED:
             self.landing.resume(log)
         else:
@@ -138,6 +201,5 @@ class Engine:
                 await self._clock.sleep(REFOLD_PAUSE_S)
                 continue
             for log in logs:
-                if not log.state.ended:
-                    self._go_on(log)
+                self._go_on(log)
             return

@@ -1,5 +1,7 @@
 """Execute an order: attempts of route, build and submit until one is sent or the order ends."""
 
+from contextlib import suppress
+
 import structlog
 
 from bestex.domain.errors import (
@@ -21,6 +23,7 @@ from bestex.domain.events import (
 from bestex.domain.lifecycle import Status
 from bestex.domain.money import format_amount, min_amount_out
 from bestex.domain.route import QuoteRequest, SwapRequest
+from bestex.engine.deadline import within
 from bestex.engine.landing import Landing
 from bestex.engine.order_log import OrderLog
 from bestex.engine.retry import RetryPolicy
@@ -34,10 +37,13 @@ _log = structlog.get_logger(__name__)
 class Executor:
     """Takes orders whose lease this engine holds as far as `submitted`; landing proves what became of them."""
 
-    def __init__(self, router: Router, landing: Landing, policy: RetryPolicy, clock: Clock, ids: Ids) -> None:
+    def __init__(
+        self, router: Router, landing: Landing, policy: RetryPolicy, build_deadline_s: float, clock: Clock, ids: Ids
+    ) -> None:
         self._router = router
         self._landing = landing
         self._policy = policy
+        self._build_deadline_s = build_deadline_s
         self._clock = clock
         self._ids = ids
 
@@ -58,7 +64,20 @@ class Executor:
         except EngineFencedError:
             return  # the engine is stopping; the one that took its place executes the order
         except JournalError as error:
-            _log.error("order.stopped", order_id=log.order.id, error=str(error))
+            _log.error("order.stopped", order_id=log.order.id, error=str(error))  # the sweep takes it up again
+        except Exception as error:  # noqa: BLE001 -- whatever it is, the order ends and says so
+            _log.exception("order.defect", order_id=log.order.id)
+            await self._end_for_defect(log, error)
+
+    async def _end_for_defect(self, log: OrderLog, error: Exception) -> None:
+        """End an order that the engine cannot execute, unless a transaction of it may still land."""
+        if log.state.ended:
+            return
+        if log.state.status is Status.SUBMITTED:
+            self._landing.reload(log)
+            return
+        with suppress(JournalError):  # the sweep takes it up again
+            await log.failed(log.story(FailureCode.INTERNAL, f"a defect of the engine: {type(error).__name__}"))
 
     async def _attempts(self, log: OrderLog, given_up: AttemptStory | None) -> None:
         while True:
@@ -72,7 +91,9 @@ class Executor:
                 await self._clock.sleep(self._policy.pause_s(given_up.attempt, self._ids.fraction()))
             # An attempt cut short before its signature was committed starts again under the same number.
             attempt = given_up.attempt + 1 if given_up is not None else max(1, log.state.attempt)
-            log.routing(attempt, given_up)
+            begun = log.routing(attempt, given_up)
+            if given_up is not None:
+                await begun  # a cancel that came meanwhile must be noticed before anything is signed again
             request = await self._route(log)
             if isinstance(request, AttemptStory):
                 given_up = request
@@ -118,7 +139,10 @@ class Executor:
     async def _build(self, log: OrderLog, request: SwapRequest) -> SignedTransaction | AttemptStory:
         """Have the venue build, simulate and sign; the attempt's story when it cannot."""
         try:
-            return await self._router.venue(request.quote.venue).build(request)
+            return await within(self._build_deadline_s, self._router.venue(request.quote.venue).build(request))
+        except TimeoutError:
+            message = f"{request.quote.venue} did not build within {self._build_deadline_s:g} s"
+            return log.story(FailureCode.VENUE_DOWN, message)
         except OrderError as error:
             return log.story(error.code, str(error))
         except ChainUnreachableError as error:

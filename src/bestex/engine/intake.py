@@ -12,6 +12,7 @@ from bestex.domain.errors import (
     JournalUnavailableError,
     OutcomeUnknownError,
 )
+from bestex.domain.events import seal
 from bestex.domain.lifecycle import Status
 from bestex.domain.orders import Kind, Order, OrderState
 from bestex.domain.tokens import Token
@@ -73,6 +74,7 @@ class PendingOutcomeError(OutcomeUnknownError):
 
 class IntakeLimits(msgspec.Struct, frozen=True):
     waiting: int = 10_000  # orders accepted and not executing yet
+    open: int = 100_000  # orders accepted and not ended: those that wait for proof too
     answer_s: float = 5.0  # how long a client waits for the commit
 
 
@@ -86,14 +88,20 @@ class Intake:
         ids: Ids,
         limits: IntakeLimits,
         waiting: Callable[[], int],
+        opened: Callable[[], int],
         accepted: Callable[[OrderLog], None],
     ) -> None:
-        """`waiting` says how many orders wait to be executed; `accepted` gets each one that is on disk."""
+        """`waiting` and `opened` count the orders that wait to be executed, and all that have not ended.
+
+        `accepted` gets each order that is on disk.
+        """
         self._journal = journal
         self._clock = clock
         self._ids = ids
         self._limits = limits
         self._waiting = waiting
+        self._opened = opened
+        self._answers: set[asyncio.Future[None]] = set()
         self._accepted = accepted
         self._loop = asyncio.get_running_loop()
         self._committing = 0
@@ -109,24 +117,30 @@ class Intake:
             raise JournalUnavailableError("the engine is stopping")
         if self._committing + self._waiting() >= self._limits.waiting:
             raise IntakeFullError(f"{self._limits.waiting} orders wait already")
+        if self._committing + self._opened() >= self._limits.open:
+            raise IntakeFullError(f"{self._limits.open} orders are open already")
         if idempotency_key is None and request.client_order_id is None:
-            return await self._store(request, caller, None)
+            return await self._store(request, caller, None, frozenset())
         keys = {("idempotency", idempotency_key), ("client", request.client_order_id)}
-        held = {(caller, scope, key) for scope, key in keys if key is not None}
+        held = frozenset((caller, scope, key) for scope, key in keys if key is not None)
         if held & self._keys:
             raise KeyUnderWayError("an order with this key is being stored at this moment")
-        self._keys |= held
         try:
-            return await self._store(request, caller, idempotency_key)
+            return await self._store(request, caller, idempotency_key, held)
         except DuplicateKeyError as duplicate:
             if not duplicate.same_request:
                 raise KeyReusedError(f"the key belongs to order {duplicate.order_id}, another request") from duplicate
             first = (await self._journal.events(duplicate.order_id))[0].event
             return Accepted(first.order_id, first.at_us)
-        finally:
-            self._keys -= held
 
-    async def _store(self, request: OrderRequest, caller: str, idempotency_key: str | None) -> Accepted:
+    def answer_open(self) -> None:
+        """Answer the clients that still wait for a commit, with what is known; for an engine that stops."""
+        for answered in self._answers:
+            _answer(answered)
+
+    async def _store(
+        self, request: OrderRequest, caller: str, idempotency_key: str | None, held: frozenset[tuple[str, str, str]]
+    ) -> Accepted:
         order = Order(
             self._ids.order_id(),
             request.kind,
@@ -147,19 +161,29 @@ class Intake:
             request.fingerprint() if idempotency_key or request.client_order_id else b"",
         )
         log = OrderLog(self._journal, self._clock, order, OrderState(), FIRST_LEASE_EPOCH)
-        appended = log.record(Status.PENDING, order.pending_detail(), new=new)
+        appended = log.record(Status.PENDING, order.pending_detail(), sealed=seal(order.sealed_tokens()), new=new)
         self._committing += 1
+        self._keys |= held  # until the outcome is known, whatever the client is told before
         answered: asyncio.Future[None] = self._loop.create_future()
-        appended.add_done_callback(lambda done: self._committed(log, done, answered))
+        appended.add_done_callback(lambda done: self._committed(log, done, answered, held))
         late = self._loop.call_later(self._limits.answer_s, _answer, answered)
+        self._answers.add(answered)
         await answered
+        self._answers.discard(answered)
         late.cancel()
         self._check_answer(appended, order.id)
         return Accepted(order.id, log.state.created_us)
 
-    def _committed(self, log: OrderLog, appended: "asyncio.Future[int]", answered: "asyncio.Future[None]") -> None:
+    def _committed(
+        self,
+        log: OrderLog,
+        appended: "asyncio.Future[int]",
+        answered: "asyncio.Future[None]",
+        held: frozenset[tuple[str, str, str]],
+    ) -> None:
         """Whatever became of the client, an order on disk is executed."""
         self._committing -= 1
+        self._keys -= held
         _answer(answered)
         if not appended.cancelled() and appended.exception() is None:
             self._accepted(log)
@@ -167,7 +191,10 @@ class Intake:
     def _check_answer(self, appended: "asyncio.Future[int]", order_id: str) -> None:
         """Raise what keeps the order from being known to be on disk."""
         if appended.done():
-            appended.result()
+            try:
+                appended.result()
+            except OutcomeUnknownError as error:
+                raise PendingOutcomeError(order_id) from error
         elif self._journal.withdraw(appended):
             raise JournalUnavailableError("the database does not answer; nothing was stored")
         else:

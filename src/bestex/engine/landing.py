@@ -18,7 +18,7 @@ from typing import Final
 import msgspec
 import structlog
 
-from bestex.domain.errors import ChainUnreachableError, FailureCode, JournalError, NotFoundError
+from bestex.domain.errors import AppendRefusedError, ChainUnreachableError, FailureCode, JournalError, NotFoundError
 from bestex.domain.events import AttemptStory, ConfirmedDetail, SignedTransaction
 from bestex.domain.lifecycle import Status
 from bestex.domain.money import format_amount, parse_amount, price_text
@@ -75,6 +75,10 @@ class Landing:
     def __len__(self) -> int:
         return len(self._table)
 
+    def order_ids(self) -> set[str]:
+        """The orders that wait for proof."""
+        return {waiting.log.order.id for waiting in self._table.values()}
+
     async def land(self, log: OrderLog, transaction: SignedTransaction) -> None:
         """Send a transaction whose `submitted` event has been committed, and follow it."""
         waiting = self._wait_for(log, transaction)
@@ -111,8 +115,8 @@ class Landing:
         """Hand the bytes over. Whatever the endpoint says, what became of them is unknown until looked up."""
         try:
             await self._chain.send(waiting.transaction)
-        except ChainUnreachableError as error:
-            _log.info("landing.send_unknown", signature=waiting.transaction.signature, error=str(error))
+        except Exception as error:  # noqa: BLE001 -- whatever broke, the bytes may have arrived
+            _log.info("landing.send_unknown", signature=waiting.transaction.signature, error=repr(error))
 
     def _hint(self, signatures: Sequence[str]) -> None:
         self._hinted.extend(signatures)
@@ -134,8 +138,8 @@ class Landing:
                 continue
             try:
                 height = await self._chain.finalized_height()
-            except ChainUnreachableError as error:
-                _log.warning("landing.chain_unreachable", open_attempts=len(table), error=str(error))
+            except Exception as error:  # noqa: BLE001 -- unreachable or broken, nothing is proven: look again
+                _log.warning("landing.chain_unreachable", open_attempts=len(table), error=repr(error))
                 continue
             await self._look_at(table, height)
             await self._resend(table, height)
@@ -155,12 +159,21 @@ class Landing:
             batch = waiting[start : start + MAX_SIGNATURES_A_CALL]
             try:
                 report = await self._chain.statuses([each.transaction.signature for each in batch])
-            except ChainUnreachableError as error:
-                _log.warning("landing.chain_unreachable", open_attempts=len(self._table), error=str(error))
+            except Exception as error:  # noqa: BLE001 -- unreachable or broken, the statuses are unknown: look again
+                _log.warning("landing.chain_unreachable", open_attempts=len(self._table), error=repr(error))
                 return
             for each, status in zip(batch, report.statuses, strict=True):
                 if self._table.get(each.transaction.signature) is each:
-                    await self._act(each, status, report, height)
+                    await self._act_safely(each, status, report, height)
+
+    async def _act_safely(
+        self, waiting: _Waiting, status: TransactionStatus | None, report: StatusReport, height: BlockHeight | None
+    ) -> None:
+        """One order's defect must not stop the landing of the others; it stays in the table, unknown."""
+        try:
+            await self._act(waiting, status, report, height)
+        except Exception:  # noqa: BLE001 -- logged, and looked at again
+            _log.exception("landing.defect", order_id=waiting.log.order.id, signature=waiting.transaction.signature)
 
     async def _act(
         self, waiting: _Waiting, status: TransactionStatus | None, report: StatusReport, height: BlockHeight | None
@@ -190,17 +203,18 @@ class Landing:
             return
         if self._table.get(signature) is not waiting:
             return  # while the chain was asked, the other look at the table concluded, or the order was read anew
+        detail = confirmed_detail(log, signature, fill, status.commitment)
         del self._table[signature]
         try:
-            appended = log.record(Status.CONFIRMED, confirmed_detail(log, signature, fill, status.commitment))
+            appended = log.record(Status.CONFIRMED, detail)
         except JournalError:
             self._refold(log.order.id)
         else:
             appended.add_done_callback(partial(self._recorded, log))
 
     def _recorded(self, log: OrderLog, appended: "asyncio.Future[int]") -> None:
-        """An end that was refused is decided again on what stands in the journal."""
-        if not appended.cancelled() and appended.exception() is not None:
+        """An end that was refused is decided again on what stands in the journal; of other errors the sweep does it."""
+        if not appended.cancelled() and isinstance(appended.exception(), AppendRefusedError):
             self._refold(log.order.id)
 
 
@@ -228,7 +242,7 @@ def confirmed_detail(log: OrderLog, signature: str, fill: Fill, commitment: Comm
         amount_in=format_amount(fill.amount_in, order.token_in.decimals),
         amount_out=format_amount(fill.amount_out, order.token_out.decimals),
         executed_price=price_text(amounts[pair.quote], pair.quote.decimals, amounts[pair.base], pair.base.decimals),
-        slippage_bps=round((quoted - fill.amount_out) * 10_000 / quoted, 2),
+        slippage_bps=round((quoted - fill.amount_out) * 10_000 / quoted, 2) if quoted else 0.0,
         fee_paid=format_amount(fill.fee_paid, _LAMPORT_DECIMALS),
         commitment=commitment.value,
     )

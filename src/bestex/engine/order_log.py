@@ -72,9 +72,9 @@ class OrderLog:
         if last is not None and last.done() and not last.cancelled() and (error := last.exception()) is not None:
             raise AppendRefusedError(f"an earlier row of order {self.order.id} was refused") from error
 
-    def routing(self, attempt: int, previous: AttemptStory | None) -> None:
+    def routing(self, attempt: int, previous: AttemptStory | None) -> "asyncio.Future[int]":
         reason = f"{previous.code}: {previous.message}" if previous is not None else None
-        self.record(Status.ROUTING, RoutingDetail(reason, previous), attempt=attempt)
+        return self.record(Status.ROUTING, RoutingDetail(reason, previous), attempt=attempt)
 
     def failed(self, story: AttemptStory) -> "asyncio.Future[int]":
         """End the order with the story of its last attempt."""

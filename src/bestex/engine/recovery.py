@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Final
 
+import msgspec
 import structlog
 
 from bestex.domain.errors import FailureCode, UnknownTokenError
@@ -15,6 +16,9 @@ from bestex.ports import Append, Clock, Journal, Lease
 
 CLAIM_ORDERS: Final = 1_000
 """Leases claimed and histories read at a time."""
+
+_UNREADABLE: Final = (ValueError, LookupError, TypeError, msgspec.MsgspecError)
+"""What an order raises whose events make no sense to this release."""
 
 _log = structlog.get_logger(__name__)
 
@@ -33,16 +37,31 @@ class Recovery:
         return len(leases), await self.read(leases)
 
     async def read(self, leases: Sequence[Lease]) -> list[OrderLog]:
-        """These orders as their events say they stand; those that cannot go on are ended instead."""
-        histories = await self._journal.histories([lease.order_id for lease in leases])
+        """These orders as their events say they stand; those that cannot go on are ended instead, where that is safe.
+
+        One order that cannot be read does not keep the others.
+        """
+        order_ids = [lease.order_id for lease in leases]
+        try:
+            histories = await self._journal.histories(order_ids)
+        except _UNREADABLE:
+            histories = {}
         logs = []
         for lease in leases:
-            events = histories[lease.order_id]
             try:
-                logs.append(self._log_of(events, lease.epoch))
-            except UnknownTokenError as error:
-                self._end(events, lease, error)
-        return logs
+                logs.append(await self._read_one(lease, histories))
+            except _UNREADABLE:
+                _log.exception("recovery.order_unreadable", order_id=lease.order_id)
+        return [log for log in logs if log is not None]
+
+    async def _read_one(self, lease: Lease, histories: dict[str, list[Event]]) -> OrderLog | None:
+        order_id = lease.order_id
+        events = histories.get(order_id) or (await self._journal.histories([order_id]))[order_id]
+        try:
+            return self._log_of(events, lease.epoch)
+        except UnknownTokenError as error:
+            self._end(events, lease, error)
+            return None
 
     def _log_of(self, events: list[Event], epoch: int) -> OrderLog:
         order = order_from_pending(events[0], self._tokens)

@@ -17,6 +17,7 @@ from bestex.journal.queries import QUERIES
 from bestex.ports import Clock
 
 SIGN_OF_LIFE_EVERY_S: Final = 1.0
+LEAVE_S: Final = 0.2
 _LOOK_AGAIN_S: Final = 0.2
 _LOCK: Final = 0x656E67696E65  # "engine": one enrolment at a time over a database
 
@@ -81,7 +82,7 @@ class Enrolment:
     async def leave(self) -> None:
         """Give the place up at a clean exit, so that the next engine need not wait."""
         try:
-            async with asyncio.timeout(1.0):
+            async with asyncio.timeout(LEAVE_S):
                 if self._connection is not None:
                     await self._connection.execute(QUERIES["bury_engine"], self.engine_id)
         except (asyncpg.PostgresError, *LOST) as error:

@@ -13,7 +13,7 @@ from bestex.domain.events import Event, StoredEvent
 from bestex.domain.lifecycle import ENDS, FIRST, NEXT, Status
 from bestex.domain.orders import OrderView
 from bestex.journal.writer import GroupCommitWriter, MergedRows, Verdict
-from bestex.ports import Append, Clock, JournalListener, Lease, NewOrder, OrderFilter, OrderRow
+from bestex.ports import Append, Clock, HeldOrder, JournalListener, Lease, NewOrder, OrderFilter, OrderRow
 
 
 class _Order:
@@ -82,8 +82,10 @@ class MemoryStore:
                     )
                 seq, status = event.seq, event.status
         if first.new is not None:
-            if (holder := self._holder(first.new)) is not None:
-                return DuplicateKeyError(holder.order_id, holder.request_hash == first.new.request_hash)
+            if holders := self._holders(first.new):
+                oldest = min(holders)
+                same = len(holders) == 1 and holders[oldest].request_hash == first.new.request_hash
+                return DuplicateKeyError(oldest, same)
             return None if order is None else JournalError(f"order {first.order_id} exists already")
         if order is None or (order.seq, order.status) != (first.base_seq, first.base_status):
             return AppendRefusedError(f"order {first.order_id} has moved on")
@@ -91,9 +93,9 @@ class MemoryStore:
             return AppendRefusedError(f"order {first.order_id} is leased to another")
         return None
 
-    def _holder(self, new: NewOrder) -> NewOrder | None:
+    def _holders(self, new: NewOrder) -> dict[str, NewOrder]:
         keys = self._database.keys
-        return next((keys[key] for key in _keys(new) if key in keys), None)
+        return {keys[key].order_id: keys[key] for key in _keys(new) if key in keys}
 
     def _store(self, merged: MergedRows) -> None:
         database = self._database
@@ -173,6 +175,14 @@ class MemoryJournal:
             and (where.kind is None or view.kind == where.kind)
         ]
         return found[:limit]
+
+    async def held(self, after_id: str | None, limit: int) -> list[HeldOrder]:
+        held = [
+            HeldOrder(order_id, order.epoch, order.seq)
+            for order_id, order in sorted(self.database.orders.items())
+            if order.owner == self.engine_id and order.status not in ENDS and (after_id is None or order_id > after_id)
+        ]
+        return held[:limit]
 
     async def claim(self, limit: int) -> list[Lease]:
         leases: list[Lease] = []

@@ -20,6 +20,16 @@ def transitions() -> set[tuple[str, str]]:
     return allowed | {("", FIRST.value)}
 
 
+async def has_journal(dsn: str) -> bool:
+    """Whether the database holds a journal of any release."""
+    connection = await connect(dsn, "bestex migration")
+    try:
+        found: bool = await connection.fetchval("select to_regclass('bestex.writers') is not null")
+    finally:
+        await connection.close()
+    return found
+
+
 async def migrate(dsn: str) -> None:
     """Check the server's settings and apply what is missing. `JournalConfigurationError` says what is wrong."""
     await _check_server(dsn)

@@ -28,13 +28,15 @@ from bestex.journal.writer import (
     StoreUnavailableError,
     Verdict,
 )
-from bestex.ports import Append, Clock, JournalListener, Lease, OrderFilter, OrderRow
+from bestex.ports import Append, Clock, HeldOrder, JournalListener, Lease, OrderFilter, OrderRow
 
 ENGINE_TTL: Final = timedelta(seconds=5)
 """An engine that gave no sign of life for this long has lost its leases."""
 
 CONNECT_TIMEOUT_S: Final = 3.0
 COMMIT_TIMEOUT_S: Final = 60.0
+TRANSACTION_TIMEOUT: Final = "30s"
+"""The most that a writer stopped in the middle of a call can hold the head of the log."""
 READ_TIMEOUT_S: Final = 15.0
 READ_CONNECTIONS: Final = 4
 
@@ -47,16 +49,16 @@ LOST: Final = (
 )
 """What the driver raises when a connection is cut or cannot be had."""
 
-_FENCED: Final = "BX001"
+_FENCED: Final = ("BX001", "BX002")  # no place here, or not with this commit number: start anew
 
 
-async def connect(dsn: str, application: str) -> asyncpg.Connection:
-    """A connection set up as the journal needs it."""
+async def connect(dsn: str, application: str, **settings: str) -> asyncpg.Connection:
+    """A connection set up as the journal needs it, with further server settings."""
     return await asyncpg.connect(
         dsn,
         timeout=CONNECT_TIMEOUT_S,
         command_timeout=COMMIT_TIMEOUT_S,
-        server_settings={"application_name": application, "synchronous_commit": "on", "TimeZone": "UTC"},
+        server_settings={"application_name": application, "synchronous_commit": "on", "TimeZone": "UTC", **settings},
     )
 
 
@@ -96,7 +98,7 @@ class PostgresStore:
     async def _connected(self) -> asyncpg.Connection:
         if self._connection is None or self._connection.is_closed():
             try:
-                self._connection = await connect(self._dsn, "bestex writer")
+                self._connection = await connect(self._dsn, "bestex writer", transaction_timeout=TRANSACTION_TIMEOUT)
             except (asyncpg.PostgresError, *LOST) as error:
                 raise StoreUnavailableError(str(error) or type(error).__name__) from error
         return self._connection
@@ -104,15 +106,15 @@ class PostgresStore:
     async def _translated(self, error: asyncpg.PostgresError) -> Exception:
         """What an error from the server means for the commit."""
         state = error.sqlstate or ""
-        if state == _FENCED:
+        if state in _FENCED:
             return EngineFencedError(str(error))
         if state.startswith(("08", "57P")):  # the connection was cut, maybe in the middle of the commit
             await self.close()
             return CommitUnknownError(str(error))
-        if state.startswith(("53", "55", "57", "58", "40", "25")):  # resources, operator, I/O: rolled back
-            await self.close()
-            return StoreUnavailableError(str(error))
-        return RowsRejectedError(f"{type(error).__name__}: {error}")
+        if state.startswith(("22", "23", "54")):  # data, constraint, limit: the rows' own fault
+            return RowsRejectedError(f"{type(error).__name__}: {error}")
+        await self.close()  # anything else is the server's state, and was rolled back
+        return StoreUnavailableError(f"{type(error).__name__}: {error}")
 
     async def _refusal(
         self, connection: asyncpg.Connection, order_id: str, reason: str, rows: Sequence[MergedRows]
@@ -123,13 +125,14 @@ class PostgresStore:
         if new is None:
             return JournalError(f"order {order_id} exists already")
         try:
-            holder = await connection.fetchrow(QUERIES["keys"], new.caller, new.idempotency_key, new.client_order_id)
+            holders = await connection.fetch(QUERIES["keys"], new.caller, new.idempotency_key, new.client_order_id)
         except (asyncpg.PostgresError, *LOST) as error:
             await self.close()
             raise CommitUnknownError(str(error) or type(error).__name__) from error
-        if holder is None:
+        if not holders:
             return JournalError(f"order {order_id} exists already")
-        return DuplicateKeyError(str(holder["id"]), bytes(holder["request_hash"]) == new.request_hash)
+        same = len(holders) == 1 and bytes(holders[0]["request_hash"]) == new.request_hash
+        return DuplicateKeyError(str(holders[0]["id"]), same)
 
 
 class PostgresJournal:
@@ -213,6 +216,10 @@ class PostgresJournal:
     async def claim(self, limit: int) -> list[Lease]:
         rows = await self._fetch("claim", self.engine_id, ENGINE_TTL, limit)
         return sorted((Lease(str(row["id"]), row["lease_epoch"]) for row in rows), key=lambda lease: lease.order_id)
+
+    async def held(self, after_id: str | None, limit: int) -> list[HeldOrder]:
+        rows = await self._fetch("held", self.engine_id, after_id, limit)
+        return [HeldOrder(str(row["id"]), row["lease_epoch"], row["seq"]) for row in rows]
 
     async def _fetch(self, query: str, *arguments: object) -> list[asyncpg.Record]:
         async with self._reading() as connection:

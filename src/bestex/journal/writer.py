@@ -21,6 +21,7 @@ from bestex.domain.errors import (
     EngineFencedError,
     JournalError,
     JournalUnavailableError,
+    OutcomeUnknownError,
 )
 from bestex.domain.events import StoredEvent
 from bestex.ports import Append, Clock, JournalListener
@@ -211,7 +212,7 @@ class GroupCommitWriter:
                 await self._isolate(rows, error)
                 return
             except EngineFencedError as error:
-                self._fence(error)
+                self._fence(error, sent=sent)
                 raise
         if not self.available:
             _log.info("journal.available")
@@ -267,7 +268,10 @@ class GroupCommitWriter:
                 answers.append((future, position - 1))
         self.events += len(stored)
         for listener in self._listeners:
-            listener(stored)
+            try:
+                listener(stored)
+            except Exception:  # noqa: BLE001 -- what listens must not stop what writes
+                _log.exception("journal.listener_broke")
         for future, last_position in answers:
             if not future.done():
                 future.set_result(last_position)
@@ -283,10 +287,12 @@ class GroupCommitWriter:
                 kept.append(item)
         self._queue = kept
 
-    def _fence(self, error: EngineFencedError) -> None:
+    def _fence(self, error: EngineFencedError, *, sent: bool) -> None:
+        """Answer everyone. Of a commit that was sent before, nobody here will know what became of it."""
         self._fenced = error
+        unknown = OutcomeUnknownError("the database did not answer, and another engine has this one's place now")
         for future in self._in_flight:
-            _fail_future(future, error)
+            _fail_future(future, unknown if sent else error)
         self._in_flight = set()
         for _, future in self._queue:
             _fail_future(future, error)

@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from bestex.domain.errors import UnknownTokenError
-from bestex.domain.events import Event, RoutingDetail, SubmittedDetail
+from bestex.domain.events import Event, RoutingDetail, SubmittedDetail, seal
 from bestex.domain.lifecycle import Status
 from bestex.domain.orders import Kind, Order, Side, order_from_pending
 from bestex.domain.tokens import TokenRegistry, load_tokens
@@ -22,7 +22,8 @@ def an_order(pay: str = "SOL", receive: str = "USDC", client_order_id: str | Non
 
 
 def first_event(order: Order) -> Event:
-    return Event(order.id, 1, Status.PENDING, 0, order.created_us, order.pending_detail())
+    sealed = seal(order.sealed_tokens())
+    return Event(order.id, 1, Status.PENDING, 0, order.created_us, order.pending_detail(), sealed)
 
 
 @pytest.mark.parametrize("client_order_id", [None, "mine-1"])

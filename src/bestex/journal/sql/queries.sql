@@ -56,10 +56,16 @@ select view from bestex.orders
  order by id desc limit $4
 
 -- name: keys
--- Whose the idempotency key or the client order id is.
+-- Whose the idempotency key and the client order id are.
 select id, request_hash from bestex.orders
  where caller = $1 and (idempotency_key = $2 or client_order_id = $3)
- order by id limit 1
+ order by id limit 2
+
+-- name: held
+-- Open orders under an engine's lease, a page at a time.
+select id, lease_epoch, seq from bestex.orders
+ where ended is null and lease_owner = $1 and ($2::uuid is null or id > $2)
+ order by id limit $3
 
 -- name: claim
 -- Leases of open orders that no living engine holds, oldest first. Materialized: looked for once, so that no plan
@@ -67,7 +73,7 @@ select id, request_hash from bestex.orders
 with free as materialized (
     select c.id from bestex.orders c
      where c.ended is null
-       and (c.lease_owner is null or not exists (
+       and (c.lease_owner is null or c.lease_owner <> $1 and not exists (
            select from bestex.engines e
             where e.id = c.lease_owner and e.seen_at > clock_timestamp() - $2::interval))
      order by c.id limit $3 for update skip locked)
