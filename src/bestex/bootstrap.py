@@ -26,7 +26,7 @@ from bestex.api.operations import OperationsReader
 from bestex.api.orders import OrderReader
 from bestex.api.server import HttpServer, listen
 from bestex.api.stream import EntryStream, OpenStreams, StatusStream
-from bestex.config import Settings
+from bestex.config import Settings, unknown_settings
 from bestex.domain.errors import BestexError, EngineFencedError
 from bestex.domain.tokens import TokenRegistry, load_tokens
 from bestex.engine.engine import Engine, EngineLimits
@@ -76,6 +76,8 @@ def run_server(**overrides: object) -> int:
     set_up_logging(
         settings.log_level, as_json=not sys.stderr.isatty() if settings.log_json is None else settings.log_json
     )
+    for name in unknown_settings(os.environ):
+        _log.warning("settings.unknown", name=name)
     try:
         return uvloop.run(Process(settings, tokens, faults).run())
     except (EmbeddedPostgresError, LedgerUnavailableError, BestexError) as error:
@@ -105,6 +107,7 @@ class Process:
         self._background: list[asyncio.Task[None]] = []
         self._stop = asyncio.Event()
         self._starting: asyncio.Task[Any] | None = None  # until the engine has started
+        self._has_place = False  # on the database, as its one engine
         self._failed = False
         self._not_ready: str | None = "starting"
 
@@ -129,6 +132,7 @@ class Process:
                 await migrate(dsn)
             enrolment = Enrolment(dsn, self._ids.order_id(), f"{platform.node()}, process {os.getpid()}", self._clock)
             await enrolment.enrol()
+            self._has_place = True
             exits.push_async_callback(enrolment.leave)
             if not new:
                 await migrate(dsn)  # never under a living engine
@@ -206,10 +210,21 @@ class Process:
     async def _embedded_database(self, exits: AsyncExitStack) -> str:
         settings = self._settings
         user = settings.postgres_user if os.geteuid() == 0 else None
-        database = EmbeddedPostgres(settings.data_dir, server_user=user, on_event=_log_database)
+        adopted = False
+
+        def on_event(event: str, fields: dict[str, Any]) -> None:
+            nonlocal adopted
+            adopted |= event == "postgres.adopted"
+            _log.info(event, **fields)
+
+        async def stop() -> None:
+            if self._has_place or not adopted:  # else it is the living engine's, which has refused this one
+                await database.stop(STOP_DATABASE_S)
+
+        database = EmbeddedPostgres(settings.data_dir, server_user=user, on_event=on_event)
         await database.start()
         self._start("database", database.supervise(), exits)
-        exits.push_async_callback(database.stop, STOP_DATABASE_S)
+        exits.push_async_callback(stop)
         return database.dsn
 
     async def _simulation(self, dsn: str) -> SimulatedWorld:
@@ -323,7 +338,3 @@ async def _cancel(task: asyncio.Task[None]) -> None:
 async def _within(work: Coroutine[Any, Any, None], seconds: float) -> None:
     with suppress(TimeoutError):
         await asyncio.wait_for(work, seconds)
-
-
-def _log_database(event: str, fields: dict[str, Any]) -> None:
-    _log.info(event, **fields)

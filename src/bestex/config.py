@@ -1,6 +1,7 @@
 """Settings: from the environment, as hosts set them; everything of our own begins with BESTEX_."""
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -11,6 +12,12 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 def default_data_dir() -> Path:
     """Where the embedded database lives when nothing else is said."""
     return Path("/var/lib/bestex") if os.geteuid() == 0 else Path("~/.local/share/bestex").expanduser()
+
+
+def unknown_settings(environment: Iterable[str]) -> list[str]:
+    """The BESTEX_ names of an environment that name no setting: most likely misspelt."""
+    known = {f"BESTEX_{name.upper()}" for name in Settings.model_fields} | {"BESTEX_URL"}  # that one is the client's
+    return sorted(name for name in environment if name.startswith("BESTEX_") and name not in known)
 
 
 Words = Annotated[tuple[str, ...], NoDecode]

@@ -56,7 +56,7 @@ KINDS: Final = MappingProxyType(
         ),
         "intake-full": ProblemKind(503, "Too many orders wait", "Repeat after the seconds in Retry-After."),
         "unavailable": ProblemKind(
-            503, "The engine cannot store orders now", "Nothing was stored. Repeat after the seconds in Retry-After."
+            503, "The database cannot be reached now", "Nothing was stored. Repeat after the seconds in Retry-After."
         ),
         "outcome-unknown": ProblemKind(
             503,

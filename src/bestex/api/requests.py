@@ -272,7 +272,9 @@ def read_idempotency_key(value: bytes | None) -> str | None:
 def _finish_query(fields: _Fields) -> None:
     if fields.problems:
         problems = tuple(FieldProblem(each.detail, parameter=(each.pointer or "/")[1:]) for each in fields.problems)
-        raise ProblemError("validation", f"{len(problems)} parameters are bad", problems)
+        count = len(problems)
+        detail = "1 parameter is bad" if count == 1 else f"{count} parameters are bad"
+        raise ProblemError("validation", detail, problems)
 
 
 def _pointer(field: str) -> str:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Coroutine, Generator
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
 
@@ -15,18 +15,17 @@ async def within(seconds: float, call: Coroutine[Any, Any, T]) -> T:
         result: T = done.value
         return result
     async with asyncio.timeout(seconds):
-        result = await _Begun(call, awaited)
-    return result
+        return await _Begun(call, awaited)
 
 
-class _Begun:
+class _Begun(Generic[T]):
     """A call that has begun in this task and waits for something; awaiting it goes on from there."""
 
-    def __init__(self, call: Coroutine[Any, Any, Any], awaited: object) -> None:
+    def __init__(self, call: Coroutine[Any, Any, T], awaited: object) -> None:
         self._call = call
         self._awaited = awaited
 
-    def __await__(self) -> Generator[Any, Any, Any]:
+    def __await__(self) -> Generator[Any, Any, T]:
         call, awaited = self._call, self._awaited
         sent = None
         while True:
@@ -42,4 +41,5 @@ class _Begun:
             try:
                 awaited = call.send(sent) if thrown is None else call.throw(thrown)
             except StopIteration as done:
-                return done.value
+                result: T = done.value
+                return result

@@ -168,9 +168,11 @@ class Intake:
         appended.add_done_callback(lambda done: self._committed(log, done, answered, held))
         late = self._loop.call_later(self._limits.answer_s, _answer, answered)
         self._answers.add(answered)
-        await answered
-        self._answers.discard(answered)
-        late.cancel()
+        try:
+            await answered
+        finally:  # a socket's client may go while its order is being stored
+            self._answers.discard(answered)
+            late.cancel()
         self._check_answer(appended, order.id)
         return Accepted(order.id, log.state.created_us)
 

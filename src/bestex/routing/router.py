@@ -71,7 +71,8 @@ class Router:
         asked = {asyncio.create_task(venue.quote(request)): venue.name for venue in venues}
         waiting = set(asked)
         quoted = any(answer.quote is not None for answer in answers.values())
-        deadline = began + (self._limits.grace_s if quoted else self._limits.deadline_s)
+        patience_s = min(self._limits.grace_s, self._limits.deadline_s) if quoted else self._limits.deadline_s
+        deadline = began + patience_s
         try:
             while waiting:
                 left = deadline - self._clock.monotonic()
