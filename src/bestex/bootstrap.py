@@ -84,10 +84,10 @@ def run_server(**overrides: object) -> int:
         _complain(str(error))
         return EXIT_FAILED
     except LOST as error:
-        _complain(f"the database cannot be reached: {error or type(error).__name__}")
+        _complain(f"the database at {settings.database_host} cannot be reached: {error or type(error).__name__}")
         return EXIT_FAILED
     except asyncpg.PostgresError as error:
-        _complain(f"the database cannot be used: {error}")
+        _complain(f"the database at {settings.database_host} cannot be used: {error}")
         return EXIT_FAILED
 
 

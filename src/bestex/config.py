@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 from pydantic import AliasChoices, Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -61,6 +62,22 @@ class Settings(BaseSettings):
     @classmethod
     def _words(cls, value: object) -> object:
         return tuple(filter(None, (word.strip() for word in value.split(",")))) if isinstance(value, str) else value
+
+    @field_validator("database_url")
+    @classmethod
+    def _postgresql(cls, value: str | None) -> str | None:
+        if value is not None:
+            parts = urlsplit(value)
+            if parts.scheme not in ("postgresql", "postgres"):
+                raise ValueError("must be a URL such as postgresql://user:password@host:5432/database")
+            _ = parts.port  # raises for one that is no number
+        return value
+
+    @property
+    def database_host(self) -> str:
+        """Where the external database is, for a person to read: without the password."""
+        parts = urlsplit(self.database_url or "")
+        return f"{parts.hostname or 'the local socket'}:{parts.port or 5432}"
 
     @field_validator("host")
     @classmethod

@@ -1,6 +1,5 @@
 """The real command line: killed in the middle of orders and started again, and refused with a clear reason."""
 
-import asyncio
 import os
 import signal
 import socket
@@ -18,7 +17,6 @@ from bestex.journal.embedded.process import running_server
 from tests.support.engine import PATIENCE_S, Served, check_ledger, command, count_of, environment, free_port, serving
 
 ORDERS = 200
-IS_ROOT = os.geteuid() == 0
 
 
 @pytest.fixture
@@ -78,7 +76,7 @@ def test_kill_9_again_and_again_while_the_chain_misbehaves(data_dir: Path) -> No
         "SIM_FAULTS": "dropped=0.2,late_landing=0.5,lost_status=0.3,send_error_after=0.3,dying_fork_error=0.1",
     }
     ids: list[str] = []
-    for _ in range(4):
+    for _ in range(3):
         with serving(**settings) as engine:  # type: ignore[arg-type]
             ids += [engine.order() for _ in range(25)]
             engine.until(ids[-25])
@@ -87,8 +85,8 @@ def test_kill_9_again_and_again_while_the_chain_misbehaves(data_dir: Path) -> No
         for order_id in ids:
             engine.until(order_id)
         statuses = check_ledger(database_of(data_dir))
-    assert statuses.total() == 100
-    assert statuses["confirmed"] >= 80
+    assert statuses.total() == 75
+    assert statuses["confirmed"] >= 60
 
 
 def test_a_clean_stop_leaves_running_orders_to_the_next_start(data_dir: Path) -> None:
@@ -97,7 +95,7 @@ def test_a_clean_stop_leaves_running_orders_to_the_next_start(data_dir: Path) ->
         ids = [engine.order() for _ in range(20)]
         assert engine.terminate() < 2.0
         assert engine.process.returncode == 0
-    assert running_server(data_dir / "postgres") is None
+    _until_gone(data_dir)
     with serving(**settings) as engine:  # type: ignore[arg-type]
         for order_id in ids:
             assert engine.until(order_id)["status"] == "confirmed"
@@ -237,7 +235,7 @@ def test_an_unreachable_database_is_refused() -> None:
 
 @pytest.mark.parametrize("url", ["not a url", "mysql://localhost/x", "postgresql://localhost:notaport/x"])
 def test_a_database_url_that_is_none_is_refused(url: str) -> None:
-    assert complains(refused(DATABASE_URL=url), 1) or True
+    assert complains(refused(DATABASE_URL=url), 2, "DATABASE_URL")
 
 
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="looks for processes in /proc")
@@ -293,21 +291,17 @@ def _until_accepted(engine: Served, key: str) -> str:
         time.sleep(0.05)
 
 
-def test_running_as_root_leaves_no_server_behind_after_a_kill_and_a_stop(data_dir: Path) -> None:
+def test_a_clean_stop_takes_the_database_with_it_after_a_kill_too(data_dir: Path) -> None:
     with serving(DATA_DIR=data_dir) as engine:
         engine.kill()
     with serving(DATA_DIR=data_dir) as engine:
         assert engine.http.get("/readyz").status_code == 200
-    server = running_server(data_dir / "postgres")
-    assert server is None or not asyncio.run(_still_alive(server.pid))
+    _until_gone(data_dir)
 
 
-async def _still_alive(pid: int) -> bool:
-    """Whether the process is there after the moment that its last checkpoint takes."""
-    async with asyncio.timeout(PATIENCE_S):
-        while True:
-            try:
-                os.kill(pid, 0)
-            except ProcessLookupError:
-                return False
-            await asyncio.sleep(0.02)
+def _until_gone(data_dir: Path) -> None:
+    """Wait until no database server runs on the folder: it finishes its last checkpoint by itself."""
+    deadline = time.monotonic() + PATIENCE_S
+    while (server := running_server(data_dir / "postgres")) is not None and server.alive():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)

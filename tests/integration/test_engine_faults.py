@@ -331,11 +331,11 @@ FAULTS = [
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault[:50])
 def test_whatever_the_chain_does_an_order_is_executed_once_or_proven_not_to_be(serve: Serve, fault: str) -> None:
     with serve(SIM_FAULTS=fault, QUOTE_TIMEOUT_MS=200) as engine:
-        statuses = many(engine, 40)
-        assert sum(statuses.values()) == 40
+        statuses = many(engine, 30)
+        assert sum(statuses.values()) == 30
         assert statuses.keys() <= {"confirmed", "failed"}
         assert statuses["confirmed"] >= 10
-        for view in engine.http.get("/api/orders?limit=40").json()["data"]:
+        for view in engine.http.get("/api/orders?limit=30").json()["data"]:
             story_of(engine, view["orderId"])
 
 

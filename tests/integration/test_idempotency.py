@@ -120,7 +120,7 @@ def test_a_refused_order_does_not_take_its_key(engine: Served) -> None:
 
 @pytest.mark.parametrize("kind", ["header", "body", "both"])
 async def test_replays_raced_by_twenty_clients_are_one_order(engine: Served, kind: str) -> None:
-    for number in range(10):
+    for number in range(5):
         name = f"raced {kind} {number}"
         headers = key(name) if kind in ("header", "both") else {}
         body = BODY | ({"clientOrderId": name} if kind in ("body", "both") else {})
@@ -129,7 +129,7 @@ async def test_replays_raced_by_twenty_clients_are_one_order(engine: Served, kin
 
 
 async def test_a_race_of_two_different_orders_has_one_winner(engine: Served) -> None:
-    for number in range(10):
+    for number in range(5):
         name = key(f"two orders {number}")
         ids = await race([(name, BODY | {"amount": f"0.{1 + each % 2}"}) for each in range(20)], engine, lose=True)
         assert len(ids) == 1

@@ -1,0 +1,291 @@
+"""A small engine for tests: a journal in memory, a venue and a chain that do as they are told, a clock at rest."""
+
+import asyncio
+import uuid
+from collections import Counter, defaultdict
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager
+from itertools import count
+from typing import Final
+
+from msgspec.structs import replace
+
+from bestex.domain.errors import NotFoundError
+from bestex.domain.events import Event, PendingDetail, SealedTokens, SignedTransaction, SubmittedDetail, seal
+from bestex.domain.lifecycle import ENDS, Status
+from bestex.domain.orders import Kind, OrderView
+from bestex.domain.route import Fill, Quote, QuoteRequest, SwapRequest
+from bestex.domain.tokens import TokenRegistry, load_tokens
+from bestex.engine.engine import Engine, EngineLimits
+from bestex.engine.intake import OrderRequest
+from bestex.engine.retry import RetryPolicy
+from bestex.journal.memory import MemoryDatabase, MemoryJournal
+from bestex.ports import BlockHeight, Commitment, HeldOrder, Lease, StatusReport, TransactionStatus
+from bestex.routing.router import QuoteLimits, Router
+from tests.support.clock import FakeClock
+from tests.support.orders import DETAILS, DraftOrder, pending
+
+PATIENCE_S: Final = 10.0
+SHORT_S: Final = 0.03  # a deadline that a test waits out
+STEP_S: Final = 0.1  # of the fake clock, between two looks at a condition
+TOKENS: Final = load_tokens()
+LIMITS: Final = EngineLimits(
+    retry=RetryPolicy(base_s=0.5, jitter=0.0), build_deadline_s=SHORT_S, chain_deadline_s=SHORT_S
+)
+FOREVER_US: Final = 2**62
+
+
+class Hang:
+    """In place of an error: the call never answers."""
+
+
+HANG: Final = Hang()
+Trouble = Exception | Hang
+
+
+async def meet(trouble: Trouble | None) -> None:
+    if isinstance(trouble, Hang):
+        await asyncio.Event().wait()
+    elif trouble is not None:
+        raise trouble
+
+
+class FixedIds:
+    """`Ids` that count."""
+
+    def __init__(self) -> None:
+        self._numbers = count(1)
+
+    def order_id(self) -> str:
+        return str(uuid.UUID(int=0x0191_0000_0000_7000_8000_0000_0000_0000 + next(self._numbers)))
+
+    def fraction(self) -> float:
+        return 0.5
+
+
+class ScriptedVenue:
+    """`Venue` that quotes at once and signs; `builds` says what each next `build` does instead."""
+
+    name = "raydium"
+
+    def __init__(self) -> None:
+        self.quoted: list[QuoteRequest] = []
+        self.built: list[SwapRequest] = []
+        self.builds: list[Trouble | str] = []  # first to last; text is given in place of a transaction
+
+    def quote_at_once(self, request: QuoteRequest) -> Quote | None:
+        self.quoted.append(request)
+        return Quote(
+            self.name, "pool-r", request.amount_in, 151_000_000, 0, request.token_in, 3, 5_000, 1, 0, FOREVER_US
+        )
+
+    async def quote(self, request: QuoteRequest) -> Quote:
+        raise AssertionError(f"it quotes {request} at once")
+
+    async def build(self, request: SwapRequest) -> SignedTransaction:
+        self.built.append(request)
+        told = self.builds.pop(0) if self.builds else None
+        if isinstance(told, str):
+            return told  # type: ignore[return-value] # a defect of the venue
+        await meet(told)
+        return transaction(request.order_id, request.attempt)
+
+
+def transaction(order_id: str, attempt: int = 1) -> SignedTransaction:
+    return SignedTransaction(signature(order_id, attempt), b"raw", "b1ockhash", 1_000, 1_150)
+
+
+def signature(order_id: str, attempt: int = 1) -> str:
+    return f"{order_id}/{attempt}"
+
+
+class ScriptedChain:
+    """`Chain` that knows the signatures it is told of. While `lands`, what is sent is confirmed at once."""
+
+    def __init__(self) -> None:
+        self.lands = True
+        self.known: dict[str, TransactionStatus] = {}
+        self.sent: list[str] = []
+        self.calls: Counter[str] = Counter()
+        self.trouble: dict[str, list[Trouble]] = defaultdict(list)  # for the next calls, by method
+        self.trouble_with: dict[tuple[str, str], Trouble] = {}  # by method and signature, until taken away
+        self.fills = asyncio.Event()  # cleared: `fill` waits
+        self.fills.set()
+        self.height = BlockHeight("a node", height=1_000, slot=1_000)
+        self.finalized_slot = 1_000
+        self.hint: Callable[[Sequence[str]], None] = lambda _: None
+
+    async def send(self, transaction: SignedTransaction) -> None:
+        await self._meet("send", transaction.signature)
+        self.sent.append(transaction.signature)
+        if self.lands:
+            self.tell(transaction.signature, TransactionStatus(1_001, Commitment.CONFIRMED))
+
+    async def statuses(self, signatures: Sequence[str]) -> StatusReport:
+        await self._meet("statuses", *signatures)
+        statuses = tuple(self.known.get(each) for each in signatures)
+        return StatusReport("a node", 1_010, self.finalized_slot, 0, statuses)
+
+    async def finalized_height(self) -> BlockHeight:
+        await self._meet("finalized_height")
+        return self.height
+
+    async def fill(self, signature: str) -> Fill:
+        await self._meet("fill", signature)
+        await self.fills.wait()
+        if signature not in self.known:
+            raise NotFoundError(signature)
+        return Fill(1_500_000_000, 151_000_000, 15_000)
+
+    def on_status(self, listener: Callable[[Sequence[str]], None]) -> None:
+        self.hint = listener
+
+    def tell(self, signature: str, status: TransactionStatus) -> None:
+        """Know this of a signature from now on, and hint at it."""
+        self.known[signature] = status
+        self.hint([signature])
+
+    async def _meet(self, method: str, *signatures: str) -> None:
+        self.calls[method] += 1
+        if self.trouble[method]:
+            await meet(self.trouble[method].pop(0))
+        for each in signatures:
+            await meet(self.trouble_with.get((method, each)))
+
+
+class TroubledJournal(MemoryJournal):
+    """The memory journal, whose reads fail when told to."""
+
+    def __init__(self, database: MemoryDatabase, engine_id: str, clock: FakeClock) -> None:
+        super().__init__(database, engine_id, clock)
+        self.trouble: dict[str, list[Exception]] = defaultdict(list)  # for the next calls, by method
+        self.unreadable: dict[str, Exception] = {}  # by order: what reading its events raises
+
+    def _meet(self, method: str) -> None:
+        if self.trouble[method]:
+            raise self.trouble[method].pop(0)
+
+    async def claim(self, limit: int) -> list[Lease]:
+        self._meet("claim")
+        return await super().claim(limit)
+
+    async def held(self, after_id: str | None, limit: int) -> list[HeldOrder]:
+        self._meet("held")
+        return await super().held(after_id, limit)
+
+    async def histories(self, order_ids: Sequence[str]) -> dict[str, list[Event]]:
+        self._meet("histories")
+        for order_id in order_ids:
+            if order_id in self.unreadable:
+                raise self.unreadable[order_id]
+        return await super().histories(order_ids)
+
+
+class SmallEngine:
+    """The engine and all it talks to. Only landing runs by itself: a test calls `engine.sweep` where it means to."""
+
+    def __init__(self, tokens: TokenRegistry, limits: EngineLimits) -> None:
+        self.clock = FakeClock()
+        self.database = MemoryDatabase()
+        self.journal = TroubledJournal(self.database, str(uuid.uuid4()), self.clock)
+        self.venue = ScriptedVenue()
+        self.chain = ScriptedChain()
+        router = Router([self.venue], self.clock, QuoteLimits())
+        self.engine = Engine(self.journal, router, self.chain, tokens, self.clock, FixedIds(), limits)
+        self.running: list[asyncio.Task[None]] = []
+
+    async def order(self) -> str:
+        """Accept an order of 1.5 SOL for USDC; its id."""
+        request = OrderRequest(Kind.MARKET, TOKENS.get("SOL"), TOKENS.get("USDC"), 1_500_000_000, 50)
+        return (await self.engine.intake.accept(request, "local", None)).order_id
+
+    async def left_here(self, *statuses: Status) -> DraftOrder:
+        """An order of this engine's that stands after `statuses` and that nobody is at."""
+        return await leave(self.journal, *statuses)
+
+    async def left_by_the_dead(self, *statuses: Status, detail: PendingDetail | None = None) -> DraftOrder:
+        """An order that a dead engine left after `statuses`."""
+        journal = MemoryJournal(self.database, str(uuid.uuid4()), self.clock)
+        writer = asyncio.create_task(journal.run())
+        draft = await leave(journal, *statuses, detail=detail)
+        writer.cancel()
+        await asyncio.gather(writer, return_exceptions=True)
+        self.database.bury(journal.engine_id)
+        return draft
+
+    async def view(self, order_id: str) -> OrderView:
+        row = await self.journal.order(order_id)
+        assert row is not None
+        return row.view
+
+    async def statuses(self, order_id: str) -> list[Status]:
+        return [stored.event.status for stored in await self.journal.events(order_id)]
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        """Let the fake clock go on until the condition holds."""
+        async with asyncio.timeout(PATIENCE_S):
+            while not condition():
+                await self.clock.advance(STEP_S)
+                await asyncio.sleep(0.001)  # deadlines on calls are in real time
+
+    async def until_status(self, order_id: str, *statuses: Status) -> OrderView:
+        """Wait until the order has one of these statuses, or has ended when none is named."""
+        wanted = statuses or tuple(ENDS)
+
+        def reached() -> bool:
+            order = self.database.orders.get(order_id)
+            return order is not None and order.status in wanted
+
+        await self.until(reached)
+        return await self.view(order_id)
+
+    async def recover(self) -> int:
+        """`engine.recover`, with the clock going on."""
+        recovering = asyncio.create_task(self.engine.recover())
+        await self.until(recovering.done)
+        return recovering.result()
+
+
+async def leave(journal: MemoryJournal, *statuses: Status, detail: PendingDetail | None = None) -> DraftOrder:
+    """Write an order's events up to the last of `statuses`, sealed as the engine seals them."""
+    draft = DraftOrder()
+    sol, usdc = TOKENS.get("SOL"), TOKENS.get("USDC")
+    sealed = seal(SealedTokens(sol.mint, usdc.mint, sol.decimals, usdc.decimals))
+    for status in statuses:
+        match status:
+            case Status.PENDING:
+                append = draft.add((status, detail or pending()), sealed=sealed)
+            case Status.SUBMITTED:
+                signed = transaction(draft.id)
+                submitted = SubmittedDetail("raydium", signed.signature, signed.last_valid_block_height)
+                append = draft.add((status, submitted), sealed=seal(signed))
+            case _:
+                append = draft.add((status, DETAILS[status]))
+        await journal.append(append)
+    return draft
+
+
+@asynccontextmanager
+async def small_engine(
+    *, tokens: TokenRegistry = TOKENS, limits: EngineLimits = LIMITS, sweeping: bool = False
+) -> AsyncIterator[SmallEngine]:
+    """A running `SmallEngine`; with `sweeping`, its regular sweep runs too."""
+    small = SmallEngine(tokens, limits)
+    works = (small.engine.run() if sweeping else small.engine.landing.run(), small.journal.run())
+    small.running = [asyncio.create_task(work) for work in works]
+    try:
+        yield small
+        for task in small.running:
+            assert not task.done(), f"a part of the engine ended: {task.exception()!r}"
+    finally:
+        await small.engine.stop()
+        for task in small.running:
+            task.cancel()
+        await asyncio.gather(*small.running, return_exceptions=True)
+
+
+def registry(*, without: Iterable[str] = (), **decimals: int) -> TokenRegistry:
+    """The built-in registry without some symbols, and with other decimals for some."""
+    gone = set(without)
+    kept = (token for token in TOKENS if token.symbol not in gone)
+    return TokenRegistry(replace(token, decimals=decimals.get(token.symbol, token.decimals)) for token in kept)
