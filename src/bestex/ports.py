@@ -4,9 +4,9 @@ Each port has one contract suite in `tests/contracts` that every adapter passes.
 """
 
 from asyncio import Future
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from enum import StrEnum
-from typing import Protocol
+from typing import Any, Protocol
 
 import msgspec
 
@@ -288,7 +288,25 @@ class Hub(Protocol):
 # --- Dispatch ------------------------------------------------------------------------------------------------
 
 
-class Dispatcher(Protocol):
-    """Brings accepted orders to an executor. It only says *look now*: the journal knows what is to be done."""
+Job = Callable[[], Coroutine[Any, Any, None]]
+"""Executes one order from where it stands."""
 
-    def dispatch(self, lease: Lease) -> None: ...
+
+class Dispatcher(Protocol):
+    """Brings orders to executors. It only says *look now*: the journal knows what is to be done."""
+
+    @property
+    def waiting(self) -> int:
+        """Orders that wait to be executed."""
+
+    @property
+    def executing(self) -> int: ...
+
+    def order_ids(self) -> set[str]:
+        """The orders that execute or wait to."""
+
+    def dispatch(self, order_id: str, job: Job) -> None:
+        """Run `job` as soon as there is room, and never beside another of the same order."""
+
+    async def stop(self) -> None:
+        """Stop what executes where it stands, and take no more."""

@@ -17,6 +17,8 @@ from bestex.domain.errors import BestexError
 PING_EVERY_S: Final = 20.0
 KEEP_ALIVE_S: Final = 75
 BACKLOG: Final = 4_096
+MAX_CONNECTIONS: Final = 20_000
+"""Open connections and requests under way; beyond, uvicorn answers 503."""
 MAX_HEAD_BYTES: Final = 64 * 1024
 """The request line and all headers of one request."""
 
@@ -121,6 +123,7 @@ class HttpServer:
                 log_config=None,
                 server_header=False,
                 proxy_headers=False,
+                limit_concurrency=MAX_CONNECTIONS,
                 timeout_keep_alive=KEEP_ALIVE_S,
                 backlog=BACKLOG,
                 timeout_graceful_shutdown=1,

@@ -8,10 +8,7 @@ BestexError
 │   ├── VenueDownError
 │   ├── SlippageExceededError
 │   ├── InsufficientFundsError
-│   ├── UnknownTokenError
-│   ├── BlockhashExpiredError
-│   ├── TransactionFailedError
-│   └── SafetyError
+│   └── UnknownTokenError
 ├── ChainUnreachableError      the endpoint did not answer: what happened is unknown
 ├── JournalError
 │   ├── JournalUnavailableError    nothing reached a commit; nothing is stored
@@ -77,18 +74,6 @@ class InsufficientFundsError(OrderError):
 
 class UnknownTokenError(OrderError):
     code = FailureCode.UNKNOWN_TOKEN
-
-
-class BlockhashExpiredError(OrderError):
-    code = FailureCode.BLOCKHASH_EXPIRED
-
-
-class TransactionFailedError(OrderError):
-    code = FailureCode.TRANSACTION_FAILED
-
-
-class SafetyError(OrderError):
-    """The engine caught itself about to do what it must not; nothing was signed."""
 
 
 class ChainUnreachableError(BestexError):

@@ -2,15 +2,12 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Coroutine
-from typing import Any
 
 import structlog
 
-_log = structlog.get_logger(__name__)
+from bestex.ports import Job
 
-Job = Callable[[], Coroutine[Any, Any, None]]
-"""Executes one order from where it stands."""
+_log = structlog.get_logger(__name__)
 
 
 class InlineDispatcher:
@@ -62,11 +59,16 @@ class InlineDispatcher:
         del self._executing[order_id]
         if not task.cancelled() and (error := task.exception()) is not None:
             _log.error("order.executor_broke", order_id=order_id, exc_info=error)
-        for _ in range(len(self._waiting)):
-            if self._stopped or len(self._executing) >= self._concurrency:
-                return
-            next_id, job = self._waiting.popleft()
-            if next_id in self._executing:  # never two executors on one order
-                self._waiting.append((next_id, job))
-                continue
-            self._start(next_id, job)
+        if not self._stopped:
+            self._start_waiting()
+
+    def _start_waiting(self) -> None:
+        """Fill the room there is. What waits for another job of its order keeps its place."""
+        kept = []
+        while self._waiting and len(self._executing) < self._concurrency:
+            order_id, job = self._waiting.popleft()
+            if order_id in self._executing:
+                kept.append((order_id, job))
+            else:
+                self._start(order_id, job)
+        self._waiting.extendleft(reversed(kept))

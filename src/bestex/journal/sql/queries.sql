@@ -82,9 +82,6 @@ update bestex.orders o
   from free where o.id = free.id
 returning o.id, o.lease_epoch
 
--- name: counts
-select status, count(*) as orders from bestex.orders where ended is null group by status
-
 -- name: engines
 -- The engines of a mode, with what tells the living from the dead.
 select id, about, seen_at, seen_at < clock_timestamp() - $2::interval as silent,
