@@ -9,6 +9,7 @@ MAX_BASE_UNITS: Final = 2**64 - 1
 PRICE_DECIMALS: Final = 12
 """Decimals a price is shown with at most; the rest is rounded down."""
 
+_POWERS_OF_TEN: Final = tuple(10**power for power in range(19))  # for a token's decimals, 0 to 18
 _DECIMAL: Final = re.compile(r"(-?)(\d{1,64})(?:\.(\d{1,64}))?(?:[eE]([+-]?\d{1,9}))?", re.ASCII)
 _MAX_EXPONENT: Final = 64
 """Powers of ten beyond this are refused before any arithmetic: 10**999999 takes seconds to compute."""
@@ -50,10 +51,10 @@ def format_amount(units: int, decimals: int) -> str:
     """`units` as decimal text in token units, without trailing zeros: 1500000000 at 9 decimals is "1.5"."""
     if decimals == 0:
         return str(units)
-    whole, fraction = divmod(units, 10**decimals)
+    whole, fraction = divmod(units, _POWERS_OF_TEN[decimals])
     if not fraction:
         return str(whole)
-    return f"{whole}.{fraction:0{decimals}d}".rstrip("0")
+    return f"{whole}.{str(fraction).rjust(decimals, '0').rstrip('0')}"
 
 
 def price_text(quote_units: int, quote_decimals: int, base_units: int, base_decimals: int) -> str:

@@ -141,6 +141,7 @@ class OrderState:
         "building",
         "cancel_requested",
         "confirmed",
+        "created_at",
         "created_us",
         "failure",
         "order_id",
@@ -157,6 +158,7 @@ class OrderState:
         self.seq = 0
         self.attempt = 0
         self.created_us = 0
+        self.created_at = ""  # the same as text
         self.updated_us = 0
         self.building: BuildingDetail | None = None  # of the latest attempt
         self.submitted: SubmittedDetail | None = None  # of the latest attempt: open until proven
@@ -182,6 +184,7 @@ class OrderState:
                 self._pending = detail
                 self.order_id = event.order_id
                 self.created_us = event.at_us
+                self.created_at = timestamp_text(event.at_us)
             case RoutingDetail():
                 self.building = self.submitted = None
                 if detail.previous is not None:
@@ -214,7 +217,7 @@ class OrderState:
         return OrderView(
             order_id=self.order_id,
             kind=pending.kind,
-            status=self.status.value,
+            status=self.status,
             seq=self.seq,
             attempt=self.attempt,
             pair=pending.pair,
@@ -223,7 +226,7 @@ class OrderState:
             token_out=pending.token_out,
             amount=pending.amount,
             slippage_bps=pending.slippage_bps,
-            created_at=timestamp_text(self.created_us),
+            created_at=self.created_at,
             updated_at=timestamp_text(self.updated_us),
             client_order_id=pending.client_order_id,
             cancel_requested=self.cancel_requested,

@@ -49,15 +49,8 @@ class OrderLog:
         self.check()
         state = self.state
         base_seq, base_status = state.seq, state.status
-        event = Event(
-            order_id=self.order.id,
-            seq=base_seq + 1,
-            status=status,
-            attempt=state.attempt if attempt is None else attempt,
-            at_us=self._clock.now_us(),
-            detail=detail,
-            sealed=sealed,
-        )
+        attempt = state.attempt if attempt is None else attempt
+        event = Event(self.order.id, base_seq + 1, status, attempt, self._clock.now_us(), detail, sealed)
         state.apply(event)
         if transaction is not None:
             self.transaction = transaction

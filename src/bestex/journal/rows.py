@@ -1,6 +1,6 @@
 """Events, views and appends as the columns of the journal's functions, and back."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import asyncpg
@@ -16,25 +16,54 @@ _view_decoder: Final = msgspec.json.Decoder(OrderView)
 
 _EMPTY: Final = '""'
 
-# Which arrays go as literals: those that hold nothing that would need quoting.
-_NEW_LITERALS: Final = (True, False, False, False, False, False, False, True, True, True, True, True, False)
-_UPDATE_LITERALS: Final = (True, True, True, True, True, True, True, True, False)
-_EVENT_LITERALS: Final = (True, True, True, True, True, True, False, False)
+Column = Callable[[list[Any]], str | list[Any]]
+
+
+def _array(values: list[Any]) -> list[Any]:
+    """As it is: the driver encodes each element."""
+    return values
+
+
+def _words(values: list[str]) -> str:
+    """Ids or statuses as PostgreSQL writes an array: a fraction of the driver's cost for each element."""
+    return f"{{{','.join(values)}}}"
+
+
+def _numbers(values: list[int]) -> str:
+    """Whole numbers as PostgreSQL writes an array."""
+    return f"{{{','.join(map(str, values))}}}"
+
+
+def _optional(values: list[Any]) -> str:
+    """Words or numbers of which some are null or empty."""
+    return f"{{{','.join(['NULL' if value is None else str(value) or _EMPTY for value in values])}}}"
+
+
+# How each array goes to the server; literals only for what never needs quoting.
+_NEW: Final[tuple[Column, ...]] = (
+    *(_words, _array, _array, _array, _array, _array, _array),
+    *(_words, _numbers, _numbers, _optional, _optional, _array),
+)
+_UPDATE: Final[tuple[Column, ...]] = (
+    *(_words, _numbers, _words, _optional),
+    *(_words, _numbers, _numbers, _optional, _array),
+)
+_EVENT: Final[tuple[Column, ...]] = (_words, _numbers, _optional, _words, _numbers, _numbers, _array, _array)
 
 
 def append_columns(rows: Sequence[MergedRows]) -> list[str | list[Any]]:
     """The arrays of `bestex.append` behind its first two arguments."""
-    new: list[list[Any]] = [[] for _ in _NEW_LITERALS]
-    update: list[list[Any]] = [[] for _ in _UPDATE_LITERALS]
-    e_id, e_seq, e_from, e_status, e_attempt, e_at, e_detail, e_sealed = events = [list[Any]() for _ in _EVENT_LITERALS]
+    new: list[list[Any]] = [[] for _ in _NEW]
+    update: list[list[Any]] = [[] for _ in _UPDATE]
+    e_id, e_seq, e_from, e_status, e_attempt, e_at, e_detail, e_sealed = events = [list[Any]() for _ in _EVENT]
     for merged in rows:
         first = merged.first
         order_id = first.order_id
-        before = "" if first.base_status is None else first.base_status.value
-        came_from = before
+        before = first.base_status or ""
+        came_from: str = before
         for append in merged.appends:
             for event in append.events:
-                status = event.status.value
+                status = event.status
                 e_id.append(order_id)
                 e_seq.append(event.seq)
                 e_from.append(came_from)
@@ -68,15 +97,10 @@ def append_columns(rows: Sequence[MergedRows]) -> list[str | list[Any]]:
             for column, value in zip(new, row, strict=True):
                 column.append(value)
     return [
-        _literal(column) if as_literal else column
-        for columns, literals in ((new, _NEW_LITERALS), (update, _UPDATE_LITERALS), (events, _EVENT_LITERALS))
-        for column, as_literal in zip(columns, literals, strict=True)
+        send(column)
+        for columns, sends in ((new, _NEW), (update, _UPDATE), (events, _EVENT))
+        for column, send in zip(columns, sends, strict=True)
     ]
-
-
-def _literal(values: list[Any]) -> str:
-    """An array of ids, numbers or statuses as PostgreSQL writes one: a third of the driver's cost for each element."""
-    return f"{{{','.join(['NULL' if value is None else str(value) or _EMPTY for value in values])}}}"
 
 
 def stored_event(row: asyncpg.Record) -> StoredEvent:
