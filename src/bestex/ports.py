@@ -82,11 +82,32 @@ class Lease(msgspec.Struct, frozen=True):
 
 
 class HeldOrder(msgspec.Struct, frozen=True):
-    """An open order under this engine's lease."""
+    """An unsettled order under this engine's lease."""
 
     order_id: str
     epoch: int
     seq: int
+
+
+class LogHead(msgspec.Struct, frozen=True):
+    """The end of a log."""
+
+    journal_id: str  # which log
+    position: int  # of its last row; 0 when empty
+    hash: bytes  # of that row
+
+
+class HaltCause(StrEnum):
+    OPERATOR = "operator"  # `bestex halt`
+    JOURNAL_BEHIND = "journal_behind"  # the journal is older than its published head
+
+
+class Halt(msgspec.Struct, frozen=True):
+    """Nothing may be signed; what was signed is still resolved."""
+
+    reason: str
+    cause: HaltCause
+    since_us: int  # Unix time, microseconds
 
 
 class OrderFilter(msgspec.Struct, frozen=True):
@@ -121,23 +142,46 @@ class Journal(Protocol):
     async def head(self) -> int:
         """The position of the last committed event; 0 when empty."""
 
+    async def log_head(self) -> LogHead: ...
+
+    async def hash_at(self, position: int) -> bytes | None:
+        """The hash of the row at a position of the log; None when there is none."""
+
     async def order(self, order_id: str) -> OrderRow | None: ...
 
     async def orders(self, where: OrderFilter, limit: int, before_id: str | None) -> list[OrderView]:
         """Newest first; `before_id` is the last id of the page before."""
 
     async def claim(self, limit: int) -> list[Lease]:
-        """Take the leases of open orders that no living engine holds, each under a raised epoch."""
+        """Take the leases of unsettled orders that no living engine holds, each under a raised epoch."""
+
+    async def unsettled(self) -> int:
+        """How many orders are not settled."""
 
     async def held(self, after_id: str | None, limit: int) -> list[HeldOrder]:
-        """Open orders under this engine's lease, by id, behind `after_id`."""
+        """Unsettled orders under this engine's lease, by id, behind `after_id`."""
 
     async def histories(self, order_ids: Sequence[str]) -> dict[str, list[Event]]:
         """All events of each of these orders."""
 
+    async def halted(self) -> Halt | None:
+        """The halt that is in force."""
+
+    async def halt(self, reason: str, cause: HaltCause) -> None:
+        """Halt, durably; one that is in force stays as it is."""
+
+    async def resume(self) -> None:
+        """End the halt."""
+
     def listen(self, listener: "JournalListener") -> None:
         """Have `listener` called with every commit's events before those who wait for it go on."""
 
+    def on_head(self, listener: "HeadListener") -> None:
+        """Have `listener` called with every commit's head of the log, before anybody learns of the commit."""
+
+
+HeadListener = Callable[[int, bytes], None]
+"""Called with the position and the hash of the log's last row."""
 
 JournalListener = Callable[[Sequence[StoredEvent]], None]
 """Called with each commit's events, in position order, after the commit."""

@@ -11,10 +11,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bestex.domain.errors import AppendRefusedError, DuplicateKeyError, EngineFencedError, JournalError
-from bestex.domain.events import FailedDetail, StoredEvent
+from bestex.domain.events import ConfirmedDetail, FailedDetail, StoredEvent, encode_detail
 from bestex.domain.lifecycle import NEXT, Status
+from bestex.domain.log_hash import GENESIS, row_bytes, row_hash
 from bestex.domain.orders import fold
-from bestex.ports import Append, OrderFilter
+from bestex.ports import Append, HaltCause, OrderFilter
 from tests.support.histories import History, histories
 from tests.support.journals import AnyJournal, InMemory, JournalDatabase, OnPostgres, holding
 from tests.support.orders import DETAILS, HAPPY, STORY, DraftOrder, events_of, order_id
@@ -593,16 +594,110 @@ async def test_twenty_appends_racing_for_one_key_make_exactly_one_order(database
     assert len(await journals[0].orders(OrderFilter(), 100, None)) == 1
 
 
+# --- The hash chain ------------------------------------------------------------------------------------------
+
+
+async def chained(journal: AnyJournal) -> bytes:
+    """Expect every row's hash to follow from the row before; the last one."""
+    before = GENESIS
+    for stored in await whole_log(journal):
+        event = stored.event
+        row = row_bytes(
+            stored.position,
+            event.order_id,
+            event.seq,
+            event.status,
+            event.attempt,
+            event.at_us,
+            encode_detail(event.detail),
+            event.sealed,
+        )
+        before = row_hash(before, row)
+        assert await journal.hash_at(stored.position) == before, stored
+    return before
+
+
+async def test_every_row_is_hashed_over_its_bytes_and_the_hash_before_it(database: JournalDatabase) -> None:
+    first, second = await database.journal(), await database.journal()
+    drafts = [await placed(each, *PATHS[SUBMITTED]) for each in (first, second, first)]
+    sealed = bytes(range(256))
+    await first.append(drafts[0].add((CONFIRMED, ConfirmedDetail(commitment="confirmed", note="Zürich → 東京 🪙\0"))))
+    await second.append(DraftOrder().add((PENDING, DETAILS[PENDING]), sealed=sealed))
+
+    head = await first.log_head()
+    assert (head.position, head.hash) == (len(await whole_log(first)), await chained(first))
+    assert await first.hash_at(head.position + 1) is None
+
+
+async def test_every_commit_tells_its_head_before_its_waiters_go_on(journal: AnyJournal) -> None:
+    heads: list[tuple[int, bytes]] = []
+    journal.on_head(lambda position, row: heads.append((position, row)))
+    await placed(journal)
+    head = await journal.log_head()
+
+    assert heads == [(head.position, head.hash)]
+    await refused(journal.append(msgspec.structs.replace(DraftOrder().next(PENDING), new=None, base_seq=1)))
+    assert len(heads) == 1, "a commit that stored nothing has no new head"
+
+
+async def test_a_refused_order_leaves_no_gap_in_the_chain(database: JournalDatabase) -> None:
+    journal = await database.journal()
+    moved = await placed(journal)
+    held = holding(journal)
+    held.hold()
+    await asyncio.sleep(0)
+    good = [DraftOrder(), DraftOrder()]
+    outcomes = [
+        journal.append(good[0].next(PENDING)),
+        journal.append(msgspec.structs.replace(moved.next(ROUTING), base_seq=7)),
+        journal.append(good[1].next(PENDING)),
+    ]
+    held.release()
+    done = await asyncio.gather(*outcomes, return_exceptions=True)
+
+    assert [type(each) for each in done] == [int, AppendRefusedError, int]
+    await chained(journal)
+
+
+# --- The halt ------------------------------------------------------------------------------------------------
+
+
+async def test_a_halt_outlives_its_engine_and_the_first_reason_stands(database: JournalDatabase) -> None:
+    first, second = await database.journal(), await database.journal()
+    assert await first.halted() is None
+    await first.halt("a look at the wallet", HaltCause.OPERATOR)
+    await second.halt("another", HaltCause.JOURNAL_BEHIND)
+
+    halt = await second.halted()
+    assert halt is not None
+    assert (halt.reason, halt.cause) == ("a look at the wallet", HaltCause.OPERATOR)
+    await second.resume()
+    assert await first.halted() is None
+
+
+async def test_unsettled_orders_are_counted(database: JournalDatabase) -> None:
+    journal = await database.journal()
+    await placed(journal)
+    ended = await placed(journal, *PATHS[CONFIRMED])
+    await placed(journal, *PATHS[FAILED])
+    assert await journal.unsettled() == 2
+    await journal.append(ended.add((CONFIRMED, ConfirmedDetail(commitment="finalized"))))
+    assert await journal.unsettled() == 1
+
+
 # --- Leases and fencing --------------------------------------------------------------------------------------
 
 
-async def test_only_open_orders_of_dead_engines_are_claimed_each_under_a_raised_epoch(
+async def test_only_unsettled_orders_of_dead_engines_are_claimed_each_under_a_raised_epoch(
     database: JournalDatabase,
 ) -> None:
     dead, living, claimer = [await database.journal() for _ in range(3)]
-    lost = [await placed(dead, *PATHS[status]) for status in (PENDING, ROUTING, BUILDING, SUBMITTED)]
-    for status in (CONFIRMED, FAILED, CANCELLED):
+    lost = [await placed(dead, *PATHS[status]) for status in (PENDING, ROUTING, BUILDING, SUBMITTED, CONFIRMED)]
+    for status in (FAILED, CANCELLED):
         await placed(dead, *PATHS[status])
+    for note in (ConfirmedDetail(commitment="finalized"), ConfirmedDetail(commitment="lost", gone=True)):
+        draft = await placed(dead, *PATHS[CONFIRMED])
+        await dead.append(draft.add((CONFIRMED, note)))
     await placed(living)
     own = await placed(claimer)
     nobodys = await placed(living, epoch=None)
@@ -614,7 +709,7 @@ async def test_only_open_orders_of_dead_engines_are_claimed_each_under_a_raised_
         row = await claimer.order(lease.order_id)
         assert row is not None
         assert (row.lease_owner, row.lease_epoch) == (claimer.engine_id, lease.epoch)
-    assert [lease.epoch for lease in leases] == [2, 2, 2, 2, 1]
+    assert [lease.epoch for lease in leases] == [2, 2, 2, 2, 2, 1]
     own_row = await claimer.order(own.id)
     assert own_row is not None
     assert own_row.lease_epoch == 1

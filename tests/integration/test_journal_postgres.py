@@ -744,16 +744,17 @@ async def fill(database: OnPostgres, like: DraftOrder) -> None:
     old_id = "('01800000-0000-7000-8000-' || lpad(n::text, 12, '0'))::uuid"
     life = await database.life()
     await life.execute(
-        f"""insert into bestex.orders
-            select {old_id}, kind, pair, caller, 'key ' || n, 'client ' || n, request_hash, status, 2, 1, ended,
-                   null, 1, view
+        f"""insert into bestex.orders (id, kind, pair, caller, idempotency_key, client_order_id, request_hash,
+                                       status, seq, attempt, unfilled, settled, lease_epoch, view)
+            select {old_id}, kind, pair, caller, 'key ' || n, 'client ' || n, request_hash, status, 2, 1, unfilled,
+                   true, 1, view
               from generate_series(1, $2) n, bestex.orders where id = $1""",
         like.id,
         ROWS,
     )
     await life.execute(
         f"""insert into bestex.events
-            select position + n * 2 + seq - 2, {old_id}, seq, 'routing', 1, clock_timestamp(), '{{}}', null
+            select position + n * 2 + seq - 2, {old_id}, seq, 'routing', 1, clock_timestamp(), '{{}}', null, ''
               from bestex.log_head, generate_series(1, $1) n, generate_series(1, 2) seq""",
         ROWS,
     )

@@ -91,8 +91,14 @@ def expected_view(events: list[Event]) -> OrderView:
         for event in events[attempt_began:]
         if isinstance(event.detail, SubmittedDetail) and event.detail.signature is not None
     ]
-    confirmed, failed = last(ConfirmedDetail), last(FailedDetail)
-    fill = confirmed.detail if confirmed and isinstance(confirmed.detail, ConfirmedDetail) else None
+    failed = last(FailedDetail)
+    fills = [event.detail for event in events if isinstance(event.detail, ConfirmedDetail)]
+
+    def latest(field: str) -> str | None:
+        """What the last note that names the field says; a note that does not, changes nothing."""
+        named = [value for fill in fills if (value := getattr(fill, field)) is not None]
+        return named[-1] if named else None
+
     return OrderView(
         order_id=now.order_id,
         kind=request["kind"],
@@ -113,11 +119,11 @@ def expected_view(events: list[Event]) -> OrderView:
         ),
         venue=building.detail.venue if building and isinstance(building.detail, BuildingDetail) else None,
         tx_hash=signed[-1] if signed else None,
-        amount_in=fill.amount_in if fill else None,
-        amount_out=fill.amount_out if fill else None,
-        executed_price=fill.executed_price if fill else None,
-        fee_paid=fill.fee_paid if fill else None,
-        commitment=fill.commitment if fill else None,
+        amount_in=latest("amount_in"),
+        amount_out=latest("amount_out"),
+        executed_price=latest("executed_price"),
+        fee_paid=latest("fee_paid"),
+        commitment=latest("commitment"),
         failure=failed.detail if failed and isinstance(failed.detail, FailedDetail) else None,
     )
 

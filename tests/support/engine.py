@@ -281,7 +281,7 @@ async def check_database(dsn: str, *, all_ended: bool = True) -> Counter[str]:
             " detail, sealed from bestex.events order by position"
         )
         head = await connection.fetchval("select position from bestex.log_head")
-        views = await connection.fetch("select id, view, status, seq, attempt, ended from bestex.orders")
+        views = await connection.fetch("select id, view, status, seq, attempt, unfilled from bestex.orders")
         swaps = await connection.fetch("select * from sim.transactions")
         adjusted = await connection.fetch("select mint, sum(units) as units from sim.adjustments group by mint")
         balances = await connection.fetch("select mint, units from sim.balances")
@@ -315,7 +315,7 @@ async def check_database(dsn: str, *, all_ended: bool = True) -> Counter[str]:
         view, row = fold(events).view(), projected[order_id]
         assert decode_view(row["view"]) == view, f"{row['view']} is not the fold of\n{story}"
         assert (row["status"], row["seq"], row["attempt"]) == (view.status, view.seq, view.attempt)
-        assert row["ended"] == (view.status if view.status in ENDED else None)
+        assert row["unfilled"] == (view.status if view.status in ENDED and view.status != "confirmed" else None)
         statuses[view.status] += 1
         assert not all_ended or view.status in ENDED, f"has not ended:\n{story}"
         _check_execution(view, executed.pop(order_id, []), story)

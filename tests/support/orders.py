@@ -54,7 +54,15 @@ DETAILS: dict[Status, Detail] = {
     Status.BUILDING: BuildingDetail("raydium", "pool-r", "151.204417", "150.448395", 3, QUOTES, wraps_sol=True),
     Status.SUBMITTED: SubmittedDetail("raydium", "5ignature", 281_474_976),
     Status.CONFIRMED: ConfirmedDetail(
-        "raydium", "5ignature", "1.5", "151.1", "100.733333333333", 6.91, "0.000005", "confirmed"
+        venue="raydium",
+        tx_hash="5ignature",
+        amount_in="1.5",
+        amount_out="151.1",
+        executed_price="100.733333333333",
+        slippage_bps=6.91,
+        fee_paid="0.000005",
+        commitment="confirmed",
+        slot=281_474_900,
     ),
     Status.FAILED: FailedDetail("slippage_exceeded", "three attempts", (STORY,)),
     Status.CANCELLED: CancelledDetail("client"),

@@ -22,9 +22,9 @@ class Fill(msgspec.Struct, frozen=True, rename="camel"):
 
     amount_in: str
     amount_out: str
-    executed_price: str
-    slippage_bps: float  # realised against the quote; negative when the fill was better
-    fee_paid: str
+    executed_price: str | None
+    slippage_bps: float | None  # realised against the quote; negative when the fill was better
+    fee_paid: str | None
 
 
 class Outcome(msgspec.Struct, frozen=True, rename="camel"):
@@ -94,10 +94,10 @@ def _add(attempts: dict[int, AttemptReceipt], attempt: AttemptReceipt | None, ev
             attempt.wraps_sol = building.wraps_sol
         case SubmittedDetail(signature=str() as signature) if attempt is not None:
             attempt.signature = signature
-        case ConfirmedDetail() as confirmed if attempt is not None:
+        case ConfirmedDetail(amount_in=str() as amount_in, amount_out=str() as amount_out) as confirmed if attempt:
             attempt.fill = Fill(
-                confirmed.amount_in,
-                confirmed.amount_out,
+                amount_in,
+                amount_out,
                 confirmed.executed_price,
                 confirmed.slippage_bps,
                 confirmed.fee_paid,

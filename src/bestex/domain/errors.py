@@ -35,6 +35,7 @@ class FailureCode(StrEnum):
     UNKNOWN_TOKEN = "unknown_token"  # the token is not in the registry any more
     BLOCKHASH_EXPIRED = "blockhash_expired"  # proven not executed: its blockhash ran out
     TRANSACTION_FAILED = "transaction_failed"  # the chain executed it with an error
+    RESOLVED = "resolved"  # an operator decided that it did not execute
     INTERNAL = "internal"  # a defect of the engine; its log has the trace
 
 

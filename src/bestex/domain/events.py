@@ -9,7 +9,11 @@ from typing import Final
 
 import msgspec
 
-from bestex.domain.lifecycle import Status
+from bestex.domain.lifecycle import ENDS, Status
+
+FINALIZED: Final = "finalized"
+LOST: Final = "lost"
+"""What a confirmed order's `commitment` becomes: it stays, or a fork took the transaction away."""
 
 
 class QuoteRecord(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
@@ -28,6 +32,15 @@ class QuoteRecord(msgspec.Struct, frozen=True, rename="camel", omit_defaults=Tru
     error: str | None = None  # a FailureCode value, when there is no quote
 
 
+class Timings(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
+    """Where an attempt's time went that its events' own times do not show; each as far as one process saw it."""
+
+    accept_ms: float | None = None  # from the request to its commit: the answer waits for it
+    commit_ms: float | None = None  # from signed to on disk
+    send_ms: float | None = None  # from on disk to the endpoint's answer to the first send
+    land_ms: float | None = None  # from that answer until the chain first showed the transaction
+
+
 class AttemptStory(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
     """What became of an attempt that was given up."""
 
@@ -37,6 +50,7 @@ class AttemptStory(msgspec.Struct, frozen=True, rename="camel", omit_defaults=Tr
     venue: str | None = None
     signature: str | None = None  # when it was sent: proven not to have executed
     quotes: tuple[QuoteRecord, ...] = ()  # when it ended before a venue was chosen
+    timings: Timings | None = None
 
 
 class PendingDetail(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
@@ -53,6 +67,7 @@ class PendingDetail(msgspec.Struct, frozen=True, rename="camel", omit_defaults=T
 class RoutingDetail(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
     reason: str | None = None  # why routing begins again
     previous: AttemptStory | None = None  # the attempt that was given up, when there was one
+    pause_ms: float | None = None  # how long the engine waited since then, on purpose
 
 
 class BuildingDetail(msgspec.Struct, frozen=True, rename="camel"):
@@ -72,24 +87,34 @@ class SubmittedDetail(msgspec.Struct, frozen=True, rename="camel", omit_defaults
     signature: str | None = None
     last_valid_block_height: int | None = None
     cancel_requested: bool = False
-    note: str | None = None
+    note: str | None = None  # what is known of the outcome, while it is unknown
+    next_look_at: str | None = None  # RFC 3339: when the chain is asked again
+    adopted: bool = False  # found on the chain by `bestex reconcile`, in a journal that did not know it
 
 
-class ConfirmedDetail(msgspec.Struct, frozen=True, rename="camel"):
-    venue: str
-    tx_hash: str
-    amount_in: str
-    amount_out: str
-    executed_price: str
-    slippage_bps: float  # realised against the quote; negative when the fill was better
-    fee_paid: str  # network fee, in SOL
-    commitment: str
+class ConfirmedDetail(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True, kw_only=True):
+    """What the swap did. As a note on the same status: the new commitment, and what else has changed since."""
+
+    venue: str | None = None
+    tx_hash: str | None = None
+    amount_in: str | None = None
+    amount_out: str | None = None
+    executed_price: str | None = None
+    slippage_bps: float | None = None  # realised against the quote; negative when the fill was better
+    fee_paid: str | None = None  # network fee, in SOL
+    commitment: str  # a Commitment value: confirmed, finalized, lost
+    slot: int | None = None  # where the transaction landed
+    note: str | None = None  # why, for a person to read
+    gone: bool = False  # a lost one that can never land any more: a person decides what to do
+    resolved: bool = False  # an operator's decision, not a proof
+    timings: Timings | None = None
 
 
-class FailedDetail(msgspec.Struct, frozen=True, rename="camel"):
+class FailedDetail(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
     code: str
     message: str
     attempts: tuple[AttemptStory, ...]
+    resolved: bool = False  # an operator's decision, not a proof
 
 
 class CancelledDetail(msgspec.Struct, frozen=True, rename="camel"):
@@ -111,6 +136,14 @@ class Event(msgspec.Struct, frozen=True):
     at_us: int  # Unix time, microseconds
     detail: Detail
     sealed: bytes = b""  # what the engine needs again and no watcher gets: the signed transaction
+
+
+def settles(event: Event) -> bool:
+    """Whether nothing is left to do for the order after `event`: it ended, and if it executed, for good."""
+    detail = event.detail
+    if isinstance(detail, ConfirmedDetail):
+        return detail.commitment == FINALIZED or detail.gone
+    return event.status in ENDS
 
 
 class StoredEvent(msgspec.Struct, frozen=True):

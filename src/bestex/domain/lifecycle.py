@@ -44,6 +44,10 @@ ENDS: Final = frozenset({_S.CONFIRMED, _S.FAILED, _S.CANCELLED, _S.EXPIRED})
 """The statuses at which streams end and nothing more is executed."""
 
 
+UNFILLED: Final = ENDS - {_S.CONFIRMED}
+"""The ends without an executed swap."""
+
+
 class IllegalTransitionError(ValueError):
     """A status was to follow one that it may not follow: a defect, never a user's mistake."""
 

@@ -1,8 +1,10 @@
 """What a client asks for, and the state an order is in: the fold of its events."""
 
 from enum import StrEnum
+from typing import Final
 
 import msgspec
+from msgspec.structs import replace
 
 from bestex.domain.errors import UnknownTokenError
 from bestex.domain.events import (
@@ -17,6 +19,7 @@ from bestex.domain.events import (
     RoutingDetail,
     SealedTokens,
     SubmittedDetail,
+    settles,
     timestamp_text,
     unseal_tokens,
 )
@@ -146,6 +149,7 @@ class OrderState:
         "failure",
         "order_id",
         "seq",
+        "settled",
         "status",
         "submitted",
         "updated_us",
@@ -162,7 +166,8 @@ class OrderState:
         self.updated_us = 0
         self.building: BuildingDetail | None = None  # of the latest attempt
         self.submitted: SubmittedDetail | None = None  # of the latest attempt: open until proven
-        self.confirmed: ConfirmedDetail | None = None
+        self.confirmed: ConfirmedDetail | None = None  # with what later notes changed
+        self.settled = False  # ended, and if it executed, for good: nothing is left to do
         self.failure: FailedDetail | None = None
         self.cancel_requested = False
         self.attempts: list[AttemptStory] = []  # of attempts given up, first to last
@@ -196,12 +201,13 @@ class OrderState:
                     self.submitted = detail
                 self.cancel_requested |= detail.cancel_requested
             case ConfirmedDetail():
-                self.confirmed = detail
+                self.confirmed = detail if self.confirmed is None else _with_note(self.confirmed, detail)
             case FailedDetail():
                 self.failure = detail
             case CancelledDetail():
                 pass
         self.status = event.status
+        self.settled = settles(event)
         self.seq = event.seq
         self.attempt = event.attempt
         self.updated_us = event.at_us
@@ -239,6 +245,25 @@ class OrderState:
             commitment=confirmed.commitment if confirmed else None,
             failure=self.failure,
         )
+
+
+def _with_note(confirmed: ConfirmedDetail, note: ConfirmedDetail) -> ConfirmedDetail:
+    """What the swap did, after a later note on it; what the note does not name has not changed."""
+    named = {name: value for name in _FILL_FIELDS if (value := getattr(note, name)) is not None}
+    return replace(confirmed, commitment=note.commitment, gone=note.gone, resolved=note.resolved, **named)
+
+
+_FILL_FIELDS: Final = (
+    "venue",
+    "tx_hash",
+    "amount_in",
+    "amount_out",
+    "executed_price",
+    "slippage_bps",
+    "fee_paid",
+    "slot",
+    "note",
+)
 
 
 def fold(events: list[Event]) -> OrderState:

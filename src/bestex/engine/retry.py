@@ -20,6 +20,7 @@ RETRIED: Final = MappingProxyType(
         _C.NO_ROUTE: False,
         _C.INSUFFICIENT_FUNDS: False,
         _C.UNKNOWN_TOKEN: False,
+        _C.RESOLVED: False,
         _C.INTERNAL: False,
     }
 )

@@ -9,15 +9,29 @@ from bestex.domain.errors import (
     EngineFencedError,
     JournalError,
 )
-from bestex.domain.events import Event, StoredEvent
-from bestex.domain.lifecycle import ENDS, FIRST, NEXT, Status
+from bestex.domain.events import Event, StoredEvent, encode_detail, settles
+from bestex.domain.lifecycle import FIRST, NEXT, Status
+from bestex.domain.log_hash import GENESIS, row_bytes, row_hash
 from bestex.domain.orders import OrderView
 from bestex.journal.writer import GroupCommitWriter, MergedRows, Verdict
-from bestex.ports import Append, Clock, HeldOrder, JournalListener, Lease, NewOrder, OrderFilter, OrderRow
+from bestex.ports import (
+    Append,
+    Clock,
+    Halt,
+    HaltCause,
+    HeadListener,
+    HeldOrder,
+    JournalListener,
+    Lease,
+    LogHead,
+    NewOrder,
+    OrderFilter,
+    OrderRow,
+)
 
 
 class _Order:
-    __slots__ = ("epoch", "events", "owner", "seq", "status", "view")
+    __slots__ = ("epoch", "events", "owner", "seq", "settled", "status", "view")
 
     def __init__(self) -> None:
         self.view: OrderView | None = None
@@ -25,20 +39,45 @@ class _Order:
         self.epoch = 0
         self.seq = 0
         self.status: Status | None = None
+        self.settled = False
         self.events: list[StoredEvent] = []
 
 
 class MemoryDatabase:
     """What the engines' journals share; it outlives them as a database does."""
 
-    def __init__(self) -> None:
+    def __init__(self, journal_id: str = "00000000-0000-0000-0000-000000000000") -> None:
+        self.journal_id = journal_id
         self.log: list[StoredEvent] = []
+        self.hashes: list[bytes] = []  # of the log's rows
+        self.halt: Halt | None = None
         self.orders: dict[str, _Order] = {}
         self.keys: dict[tuple[str, str, str], NewOrder] = {}
         self.engines: dict[str, tuple[int, Verdict]] = {}  # living engines: last commit and its answer
 
+    @property
+    def head_hash(self) -> bytes:
+        return self.hashes[-1] if self.hashes else GENESIS
+
     def enrol(self, engine_id: str) -> None:
-        self.engines[engine_id] = (0, Verdict(0, {}))
+        self.engines[engine_id] = (0, Verdict(0, {}, GENESIS))
+
+    def add(self, event: Event) -> StoredEvent:
+        """Put a row at the end of the log."""
+        stored = StoredEvent(len(self.log) + 1, event)
+        row = row_bytes(
+            stored.position,
+            event.order_id,
+            event.seq,
+            event.status,
+            event.attempt,
+            event.at_us,
+            encode_detail(event.detail),
+            event.sealed,
+        )
+        self.hashes.append(row_hash(self.head_hash, row))
+        self.log.append(stored)
+        return stored
 
     def bury(self, engine_id: str) -> None:
         self.engines.pop(engine_id, None)
@@ -58,6 +97,8 @@ class MemoryStore:
         last, answer = database.engines[self._engine_id]
         if number == last:
             return answer
+        if number != last + 1:
+            raise EngineFencedError(f"commit {number} cannot follow commit {last}")
         refused: dict[str, JournalError] = {}
         first_position = len(database.log) + 1
         for merged in rows:
@@ -66,7 +107,7 @@ class MemoryStore:
                 self._store(merged)
             else:
                 refused[merged.first.order_id] = error
-        verdict = Verdict(first_position, refused)
+        verdict = Verdict(first_position, refused, database.head_hash)
         database.engines[self._engine_id] = (number, verdict)
         return verdict
 
@@ -108,11 +149,10 @@ class MemoryStore:
                 order.owner, order.epoch = self._engine_id, first.lease_epoch
         for append in merged.appends:
             for event in append.events:
-                stored = StoredEvent(len(database.log) + 1, event)
-                database.log.append(stored)
-                order.events.append(stored)
+                order.events.append(database.add(event))
         last = merged.last.events[-1]
         order.seq, order.status, order.view = last.seq, last.status, merged.last.view
+        order.settled = settles(last)
 
 
 def _keys(new: NewOrder) -> list[tuple[str, str, str]]:
@@ -126,6 +166,7 @@ class MemoryJournal:
     def __init__(self, database: MemoryDatabase, engine_id: str, clock: Clock) -> None:
         self.engine_id = engine_id
         self.database = database
+        self._clock = clock
         database.enrol(engine_id)
         self.writer = GroupCommitWriter(MemoryStore(database, engine_id), clock)
 
@@ -143,6 +184,29 @@ class MemoryJournal:
 
     def listen(self, listener: JournalListener) -> None:
         self.writer.listen(listener)
+
+    def on_head(self, listener: HeadListener) -> None:
+        self.writer.on_head(listener)
+
+    async def log_head(self) -> LogHead:
+        return LogHead(self.database.journal_id, len(self.database.log), self.database.head_hash)
+
+    async def hash_at(self, position: int) -> bytes | None:
+        hashes = self.database.hashes
+        return hashes[position - 1] if 0 < position <= len(hashes) else None
+
+    async def halted(self) -> Halt | None:
+        return self.database.halt
+
+    async def halt(self, reason: str, cause: HaltCause) -> None:
+        if self.database.halt is None:
+            self.database.halt = Halt(reason, cause, self._clock.now_us())
+
+    async def resume(self) -> None:
+        self.database.halt = None
+
+    async def unsettled(self) -> int:
+        return sum(not order.settled for order in self.database.orders.values())
 
     async def events(self, order_id: str, after_seq: int = 0) -> list[StoredEvent]:
         order = self.database.orders.get(order_id)
@@ -180,14 +244,14 @@ class MemoryJournal:
         held = [
             HeldOrder(order_id, order.epoch, order.seq)
             for order_id, order in sorted(self.database.orders.items())
-            if order.owner == self.engine_id and order.status not in ENDS and (after_id is None or order_id > after_id)
+            if order.owner == self.engine_id and not order.settled and (after_id is None or order_id > after_id)
         ]
         return held[:limit]
 
     async def claim(self, limit: int) -> list[Lease]:
         leases: list[Lease] = []
         for order_id, order in sorted(self.database.orders.items()):
-            if len(leases) < limit and order.status not in ENDS and order.owner not in self.database.engines:
+            if len(leases) < limit and not order.settled and order.owner not in self.database.engines:
                 order.owner, order.epoch = self.engine_id, order.epoch + 1
                 leases.append(Lease(order_id, order.epoch))
         return leases

@@ -28,7 +28,19 @@ from bestex.journal.writer import (
     StoreUnavailableError,
     Verdict,
 )
-from bestex.ports import Append, Clock, HeldOrder, JournalListener, Lease, OrderFilter, OrderRow
+from bestex.ports import (
+    Append,
+    Clock,
+    Halt,
+    HaltCause,
+    HeadListener,
+    HeldOrder,
+    JournalListener,
+    Lease,
+    LogHead,
+    OrderFilter,
+    OrderRow,
+)
 
 ENGINE_TTL: Final = timedelta(seconds=5)
 """An engine that gave no sign of life for this long has lost its leases."""
@@ -88,7 +100,7 @@ class PostgresStore:
         refused: dict[str, JournalError] = {}
         for order_id, reason in zip(row["refused"], row["reasons"], strict=True):
             refused[str(order_id)] = await self._refusal(connection, str(order_id), reason, rows)
-        return Verdict(row["first_position"], refused)
+        return Verdict(row["first_position"], refused, row["head_hash"])
 
     async def close(self) -> None:
         connection, self._connection = self._connection, None
@@ -173,6 +185,9 @@ class PostgresJournal:
     def listen(self, listener: JournalListener) -> None:
         self.writer.listen(listener)
 
+    def on_head(self, listener: HeadListener) -> None:
+        self.writer.on_head(listener)
+
     async def events(self, order_id: str, after_seq: int = 0) -> list[StoredEvent]:
         rows = await self._fetch("events_of_order", order_id, after_seq)
         return [stored_event(row) for row in rows]
@@ -189,9 +204,25 @@ class PostgresJournal:
         return [stored_event(row) for row in rows]
 
     async def head(self) -> int:
-        rows = await self._fetch("head")
-        position: int = rows[0]["position"]
-        return position
+        return (await self.log_head()).position
+
+    async def log_head(self) -> LogHead:
+        [row] = await self._fetch("head")
+        return LogHead(str(row["journal_id"]), row["position"], row["hash"])
+
+    async def hash_at(self, position: int) -> bytes | None:
+        rows = await self._fetch("hash_at", position)
+        return rows[0]["hash"] if rows else None
+
+    async def halted(self) -> Halt | None:
+        rows = await self._fetch("halted")
+        return Halt(rows[0]["reason"], HaltCause(rows[0]["cause"]), rows[0]["since_us"]) if rows else None
+
+    async def halt(self, reason: str, cause: HaltCause) -> None:
+        await self._fetch("halt", reason, cause.value)
+
+    async def resume(self) -> None:
+        await self._fetch("resume")
 
     async def order(self, order_id: str) -> OrderRow | None:
         rows = await self._fetch("order", order_id)
@@ -216,6 +247,11 @@ class PostgresJournal:
     async def claim(self, limit: int) -> list[Lease]:
         rows = await self._fetch("claim", self.engine_id, ENGINE_TTL, limit)
         return sorted((Lease(str(row["id"]), row["lease_epoch"]) for row in rows), key=lambda lease: lease.order_id)
+
+    async def unsettled(self) -> int:
+        [row] = await self._fetch("unsettled")
+        count: int = row["count"]
+        return count
 
     async def held(self, after_id: str | None, limit: int) -> list[HeldOrder]:
         rows = await self._fetch("held", self.engine_id, after_id, limit)

@@ -6,8 +6,8 @@ from typing import Any, Final
 import asyncpg
 import msgspec
 
-from bestex.domain.events import Event, StoredEvent, decode_detail, encode_detail
-from bestex.domain.lifecycle import ENDS, Status
+from bestex.domain.events import Event, StoredEvent, decode_detail, encode_detail, settles
+from bestex.domain.lifecycle import UNFILLED, Status
 from bestex.domain.orders import OrderView
 from bestex.journal.writer import MergedRows
 
@@ -39,14 +39,19 @@ def _optional(values: list[Any]) -> str:
     return f"{{{','.join(['NULL' if value is None else str(value) or _EMPTY for value in values])}}}"
 
 
+def _flags(values: list[bool]) -> str:
+    """Truth values as PostgreSQL writes an array."""
+    return f"{{{','.join(['t' if value else 'f' for value in values])}}}"
+
+
 # How each array goes to the server; literals only for what never needs quoting.
 _NEW: Final[tuple[Column, ...]] = (
     *(_words, _array, _array, _array, _array, _array, _array),
-    *(_words, _numbers, _numbers, _optional, _optional, _array),
+    *(_words, _numbers, _numbers, _optional, _flags, _optional, _array),
 )
 _UPDATE: Final[tuple[Column, ...]] = (
     *(_words, _numbers, _words, _optional),
-    *(_words, _numbers, _numbers, _optional, _array),
+    *(_words, _numbers, _numbers, _optional, _flags, _array),
 )
 _EVENT: Final[tuple[Column, ...]] = (_words, _numbers, _optional, _words, _numbers, _numbers, _array, _array)
 
@@ -74,9 +79,9 @@ def append_columns(rows: Sequence[MergedRows]) -> list[str | list[Any]]:
                 e_sealed.append(event.sealed or None)
                 came_from = status
         last = merged.last.events[-1]
-        ended = came_from if last.status in ENDS else None
+        unfilled = came_from if last.status in UNFILLED else None
         text = _view_encoder.encode(merged.last.view).decode()
-        state = (came_from, last.seq, last.attempt, ended)
+        state = (came_from, last.seq, last.attempt, unfilled, settles(last))
         if (order := first.new) is None:
             row: tuple[Any, ...] = (order_id, first.base_seq, before, first.lease_epoch, *state, text)
             for column, value in zip(update, row, strict=True):

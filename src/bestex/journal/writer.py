@@ -11,7 +11,7 @@ One writer per engine, one commit in flight. The writer knows nothing of SQL: a 
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
 import structlog
@@ -24,7 +24,7 @@ from bestex.domain.errors import (
     OutcomeUnknownError,
 )
 from bestex.domain.events import StoredEvent
-from bestex.ports import Append, Clock, JournalListener
+from bestex.ports import Append, Clock, HeadListener, JournalListener
 
 MAX_COMMIT_EVENTS: Final = 4_000
 MAX_QUEUED_APPENDS: Final = 200_000
@@ -48,11 +48,12 @@ class RowsRejectedError(Exception):
 class Verdict:
     """A commit's answer."""
 
-    __slots__ = ("first_position", "refused")
+    __slots__ = ("first_position", "head_hash", "refused")
 
-    def __init__(self, first_position: int, refused: dict[str, JournalError]) -> None:
+    def __init__(self, first_position: int, refused: dict[str, JournalError], head_hash: bytes) -> None:
         self.first_position = first_position  # of the first event of the first order not refused
         self.refused = refused  # by order id
+        self.head_hash = head_hash  # of the log's last row after the commit
 
 
 class MergedRows:
@@ -104,6 +105,7 @@ class GroupCommitWriter:
         self._idle.set()
         self._number = 0
         self._listeners: list[JournalListener] = []
+        self._head_listeners: list[HeadListener] = []
         self._in_flight: set[asyncio.Future[int]] = set()
         self._fenced: EngineFencedError | None = None
         self._closed = False
@@ -114,6 +116,10 @@ class GroupCommitWriter:
     def listen(self, listener: JournalListener) -> None:
         """Call `listener` with every commit's events, after the commit and before its waiters go on."""
         self._listeners.append(listener)
+
+    def on_head(self, listener: HeadListener) -> None:
+        """Call `listener` with every commit's head of the log, after the commit and before anybody learns of it."""
+        self._head_listeners.append(listener)
 
     def append(self, append: Append) -> "asyncio.Future[int]":
         future: asyncio.Future[int] = self._loop.create_future()
@@ -267,11 +273,11 @@ class GroupCommitWriter:
                     position += 1
                 answers.append((future, position - 1))
         self.events += len(stored)
+        if stored:
+            for tell in self._head_listeners:
+                _call_safely(tell, stored[-1].position, verdict.head_hash)
         for listener in self._listeners:
-            try:
-                listener(stored)
-            except Exception:  # noqa: BLE001 -- what listens must not stop what writes
-                _log.exception("journal.listener_broke")
+            _call_safely(listener, stored)
         for future, last_position in answers:
             if not future.done():
                 future.set_result(last_position)
@@ -302,6 +308,13 @@ class GroupCommitWriter:
     def _fail(self, merged: MergedRows, error: JournalError) -> None:
         for future in merged.futures:
             _fail_future(future, error)
+
+
+def _call_safely(listener: Callable[..., None], *news: object) -> None:
+    try:
+        listener(*news)
+    except Exception:  # noqa: BLE001 -- what listens must not stop what writes
+        _log.exception("journal.listener_broke")
 
 
 def _unreachable() -> JournalUnavailableError:

@@ -20,9 +20,14 @@ def test_every_failure_code_is_decided() -> None:
 
 def test_every_error_of_an_attempt_carries_a_code_that_is_decided() -> None:
     assert {error.code for error in error_classes()} <= set(RETRIED)
-    # These are no errors of a step: landing proves them, or the engine is at fault.
-    proven_or_defect = {FailureCode.BLOCKHASH_EXPIRED, FailureCode.TRANSACTION_FAILED, FailureCode.INTERNAL}
-    assert set(FailureCode) - {error.code for error in error_classes()} == proven_or_defect
+    # These are no errors of a step: landing proves them, a person decides, or the engine is at fault.
+    others = {
+        FailureCode.BLOCKHASH_EXPIRED,
+        FailureCode.TRANSACTION_FAILED,
+        FailureCode.RESOLVED,
+        FailureCode.INTERNAL,
+    }
+    assert set(FailureCode) - {error.code for error in error_classes()} == others
 
 
 @pytest.mark.parametrize("code", ["quote_timeout", "venue_down", "slippage_exceeded", "blockhash_expired"])

@@ -10,6 +10,7 @@ from bestex.cli.answers import Update, detail_of
 from bestex.cli.views.quotes import quote_reasons, quote_table
 from bestex.cli.views.text import clean, price_text, request_text, slippage_text, styled
 from bestex.domain.events import (
+    LOST,
     AttemptStory,
     BuildingDetail,
     CancelledDetail,
@@ -139,12 +140,21 @@ def _submitted(submitted: SubmittedDetail) -> list[RenderableType]:
 
 
 def _confirmed(confirmed: ConfirmedDetail, swap: Swap | None, token_in: str, token_out: str) -> list[RenderableType]:
-    amounts = f"{confirmed.amount_in} {token_in}".rstrip() + " → " + f"{confirmed.amount_out} {token_out}".rstrip()
-    price = price_text(confirmed.executed_price, swap.pair if swap is not None else None)
-    rest = styled(f"{slippage_text(confirmed.slippage_bps)} · fee {confirmed.fee_paid} SOL · {confirmed.venue}")
-    if confirmed.commitment != Status.CONFIRMED:  # a note on what became of it: finalized, or lost to a fork
-        rest.append(f" · {clean(confirmed.commitment)}", style="bold")
-    return [Text.assemble((clean(amounts), "bold green"), clean(f" at {price}")), rest]
+    lines: list[RenderableType] = []
+    if confirmed.amount_out is not None:
+        amounts = f"{confirmed.amount_in} {token_in}".rstrip() + " → " + f"{confirmed.amount_out} {token_out}".rstrip()
+        price = price_text(confirmed.executed_price or "?", swap.pair if swap is not None else None)
+        rest = styled(
+            f"{slippage_text(confirmed.slippage_bps or 0.0)} · fee {confirmed.fee_paid} SOL · {confirmed.venue}"
+        )
+        lines += [Text.assemble((clean(amounts), "bold green"), clean(f" at {price}")), rest]
+    if confirmed.commitment == LOST:
+        lines.append(Text(f"{LOST} to a fork", style="bold red"))
+    elif confirmed.commitment != Status.CONFIRMED:
+        lines.append(Text(clean(confirmed.commitment), style="bold"))
+    if confirmed.note is not None:
+        lines.append(styled(confirmed.note, "dim"))
+    return lines
 
 
 def _failed(failed: FailedDetail, *, quotes: bool) -> list[RenderableType]:

@@ -5,21 +5,26 @@
 --   an order's events side by side and in order.
 -- An order is refused when it has moved on or its lease is another's ('moved'), when its idempotency key or
 -- client order id is taken ('duplicate'), or when its events do not follow the lifecycle ('illegal').
--- The events of the others get the positions first_position, first_position + 1, ... in the order given.
+-- The events of the others get the positions first_position, first_position + 1, ... in the order given, and hashes:
+-- each over the row's bytes and the hash before it, as domain/log_hash.py says.
 -- Called again with the commit number of its last call it changes nothing and gives that call's answer.
 --
 -- Lock order: the writer's row, the head of the log, orders. Sequential scans are off because the plans are
 -- kept for the life of a connection, and those made while the tables are small must not outlive that.
 
-create or replace function bestex.append(
+drop function if exists bestex.append;  -- an earlier release's, with other columns
+
+create function bestex.append(
     p_engine uuid, p_commit bigint,
     n_id uuid[], n_kind text[], n_pair text[], n_caller text[], n_key text[], n_client text[], n_hash bytea[],
-    n_status text[], n_seq integer[], n_attempt integer[], n_ended text[], n_epoch integer[], n_view text[],
+    n_status text[], n_seq integer[], n_attempt integer[], n_unfilled text[], n_settled boolean[], n_epoch integer[],
+    n_view text[],
     u_id uuid[], u_base integer[], u_from text[], u_epoch integer[],
-    u_status text[], u_seq integer[], u_attempt integer[], u_ended text[], u_view text[],
+    u_status text[], u_seq integer[], u_attempt integer[], u_unfilled text[], u_settled boolean[],
+    u_view text[],
     e_id uuid[], e_seq integer[], e_from text[], e_status text[], e_attempt integer[],
     e_at_us bigint[], e_detail text[], e_sealed bytea[],
-    out first_position bigint, out refused uuid[], out reasons text[]
+    out first_position bigint, out refused uuid[], out reasons text[], out head_hash bytea
 )
 language plpgsql
 set search_path = bestex, pg_temp
@@ -34,6 +39,9 @@ declare
     accepted uuid[];
     illegal  uuid[];
     inserted bigint;
+    link     bytea;
+    links    bytea[];
+    hashes   bytea[] := '{}';
 begin
     select * into writer from writers w where w.engine_id = p_engine for update;
     if not found then
@@ -43,13 +51,14 @@ begin
         first_position := writer.first_position;
         refused := writer.refused;
         reasons := writer.reasons;
+        head_hash := writer.hash;
         return;
     end if;
     if writer.last_commit + 1 <> p_commit then
         raise exception 'commit % cannot follow commit %', p_commit, writer.last_commit using errcode = 'BX002';
     end if;
 
-    select position into head from log_head for update;
+    select position, hash into head, head_hash from log_head for update;
     first_position := head + 1;
     refused := '{}';
     reasons := '{}';
@@ -81,12 +90,14 @@ begin
     if cardinality(n_id) > 0 then
         with new as (
             insert into orders (id, kind, pair, caller, idempotency_key, client_order_id, request_hash,
-                                status, seq, attempt, ended, lease_owner, lease_epoch, view)
-            select n.id, n.kind, n.pair, n.caller, n.key, n.client, n.hash, n.status, n.seq, n.attempt, n.ended,
+                                status, seq, attempt, unfilled, settled, lease_owner, lease_epoch, view)
+            select n.id, n.kind, n.pair, n.caller, n.key, n.client, n.hash, n.status, n.seq, n.attempt,
+                   n.unfilled, n.settled,
                    case when n.epoch is null then null else p_engine end, coalesce(n.epoch, 0), n.view::json
               from unnest(n_id, n_kind, n_pair, n_caller, n_key, n_client, n_hash,
-                          n_status, n_seq, n_attempt, n_ended, n_epoch, n_view)
-                   as n (id, kind, pair, caller, key, client, hash, status, seq, attempt, ended, epoch, view)
+                          n_status, n_seq, n_attempt, n_unfilled, n_settled, n_epoch, n_view)
+                   as n (id, kind, pair, caller, key, client, hash, status, seq, attempt, unfilled, settled, epoch,
+                         view)
              where n.id <> all (illegal)
             on conflict do nothing
             returning id)
@@ -100,9 +111,11 @@ begin
     if cardinality(u_id) > 0 then
         with moved as (
             update orders o
-               set status = u.status, seq = u.seq, attempt = u.attempt, ended = u.ended, view = u.view::json
-              from unnest(u_id, u_base, u_from, u_epoch, u_status, u_seq, u_attempt, u_ended, u_view)
-                   as u (id, base, came_from, epoch, status, seq, attempt, ended, view)
+               set status = u.status, seq = u.seq, attempt = u.attempt, unfilled = u.unfilled,
+                   settled = u.settled, view = u.view::json
+              from unnest(u_id, u_base, u_from, u_epoch, u_status, u_seq, u_attempt, u_unfilled, u_settled,
+                          u_view)
+                   as u (id, base, came_from, epoch, status, seq, attempt, unfilled, settled, view)
              where o.id = u.id and o.seq = u.base and o.status = u.came_from
                and (u.epoch is null or (o.lease_epoch = u.epoch and o.lease_owner = p_engine))
                and u.id <> all (illegal)
@@ -114,18 +127,36 @@ begin
         end if;
     end if;
 
-    insert into events (position, order_id, seq, status, attempt, at, detail, sealed)
+    -- The rows' bytes all at once, then link by link; a refused row has no bytes and no hash.
+    select array_agg(r.bytes order by r.ord) into links
+      from (select e.ord,
+                   case when e.id <> all (refused) then convert_to(concat_ws(
+                       ' ', head + count(*) filter (where e.id <> all (refused)) over (order by e.ord),
+                       e.id, e.seq, e.status, e.attempt, e.at_us, octet_length(e.detail), e.detail), 'UTF8')
+                       || coalesce(e.sealed, '') end as bytes
+              from unnest(e_id, e_seq, e_status, e_attempt, e_at_us, e_detail, e_sealed) with ordinality
+                   as e (id, seq, status, attempt, at_us, detail, sealed, ord)) r;
+    foreach link in array coalesce(links, '{}') loop
+        if link is null then
+            hashes := hashes || null::bytea;
+        else
+            head_hash := sha256(head_hash || link);
+            hashes := hashes || head_hash;
+        end if;
+    end loop;
+
+    insert into events (position, order_id, seq, status, attempt, at, detail, sealed, hash)
     select head + row_number() over (order by e.ord), e.id, e.seq, e.status, e.attempt,
-           timestamptz 'epoch' + e.at_us * interval '1 microsecond', e.detail::json, e.sealed
-      from unnest(e_id, e_seq, e_status, e_attempt, e_at_us, e_detail, e_sealed) with ordinality
-           as e (id, seq, status, attempt, at_us, detail, sealed, ord)
+           timestamptz 'epoch' + e.at_us * interval '1 microsecond', e.detail::json, e.sealed, e.hash
+      from unnest(e_id, e_seq, e_status, e_attempt, e_at_us, e_detail, e_sealed, hashes) with ordinality
+           as e (id, seq, status, attempt, at_us, detail, sealed, hash, ord)
      where e.id <> all (refused);
     get diagnostics inserted = row_count;
 
-    update log_head set position = head + inserted;
+    update log_head set position = head + inserted, hash = head_hash;
     update writers w
        set last_commit = p_commit, first_position = append.first_position,
-           refused = append.refused, reasons = append.reasons
+           refused = append.refused, reasons = append.reasons, hash = append.head_hash
      where w.engine_id = p_engine;
 end
 $$;

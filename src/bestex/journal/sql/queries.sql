@@ -2,15 +2,16 @@
 
 -- name: append
 -- The one round trip of a group commit; see functions.sql.
-select first_position, refused, reasons
+select first_position, refused, reasons, head_hash
   from bestex.append(
        $1, $2,
        $3::text::uuid[], $4, $5, $6, $7, $8, $9,
-       $10::text::text[], $11::text::integer[], $12::text::integer[], $13::text::text[], $14::text::integer[], $15,
-       $16::text::uuid[], $17::text::integer[], $18::text::text[], $19::text::integer[],
-       $20::text::text[], $21::text::integer[], $22::text::integer[], $23::text::text[], $24,
-       $25::text::uuid[], $26::text::integer[], $27::text::text[], $28::text::text[], $29::text::integer[],
-       $30::text::bigint[], $31, $32)
+       $10::text::text[], $11::text::integer[], $12::text::integer[], $13::text::text[], $14::text::boolean[],
+       $15::text::integer[], $16,
+       $17::text::uuid[], $18::text::integer[], $19::text::text[], $20::text::integer[],
+       $21::text::text[], $22::text::integer[], $23::text::integer[], $24::text::text[], $25::text::boolean[], $26,
+       $27::text::uuid[], $28::text::integer[], $29::text::text[], $30::text::text[], $31::text::integer[],
+       $32::text::bigint[], $33, $34)
 
 -- name: events_of_order
 select position, order_id, seq, status, attempt, (extract(epoch from at) * 1000000)::bigint as at_us, detail, sealed
@@ -26,7 +27,22 @@ select position, order_id, seq, status, attempt, (extract(epoch from at) * 10000
   from bestex.events where position > $1 order by position limit $2
 
 -- name: head
-select position from bestex.log_head
+select journal_id, position, hash from bestex.log_head
+
+-- name: hash_at
+select hash from bestex.events where position = $1
+
+-- name: halted
+select reason, cause, (extract(epoch from since) * 1000000)::bigint as since_us from bestex.halt
+
+-- name: halt
+insert into bestex.halt (reason, cause) values ($1, $2) on conflict (one) do nothing
+
+-- name: resume
+delete from bestex.halt
+
+-- name: unsettled
+select count(*) from bestex.orders where not settled
 
 -- name: order
 select view, lease_owner, lease_epoch from bestex.orders where id = $1
@@ -39,19 +55,19 @@ select view from bestex.orders
 
 -- name: orders_open
 select view from bestex.orders
- where ended is null and status = $5 and ($1::uuid is null or id < $1)
+ where not settled and status = $5 and ($1::uuid is null or id < $1)
    and ($2::text is null or pair = $2) and ($3::text is null or kind = $3)
  order by id desc limit $4
 
 -- name: orders_unfilled
 select view from bestex.orders
- where ended = $5 and ended <> 'confirmed' and ($1::uuid is null or id < $1)
+ where unfilled = $5 and ($1::uuid is null or id < $1)
    and ($2::text is null or pair = $2) and ($3::text is null or kind = $3)
  order by id desc limit $4
 
 -- name: orders_confirmed
 select view from bestex.orders
- where ended = 'confirmed' and ($1::uuid is null or id < $1)
+ where status = 'confirmed' and ($1::uuid is null or id < $1)
    and ($2::text is null or pair = $2) and ($3::text is null or kind = $3)
  order by id desc limit $4
 
@@ -62,17 +78,17 @@ select id, request_hash from bestex.orders
  order by id limit 2
 
 -- name: held
--- Open orders under an engine's lease, a page at a time.
+-- Unsettled orders under an engine's lease, a page at a time.
 select id, lease_epoch, seq from bestex.orders
- where ended is null and lease_owner = $1 and ($2::uuid is null or id > $2)
+ where not settled and lease_owner = $1 and ($2::uuid is null or id > $2)
  order by id limit $3
 
 -- name: claim
--- Leases of open orders that no living engine holds, oldest first. Materialized: looked for once, so that no plan
+-- Leases of unsettled orders that no living engine holds, oldest first. Materialized: looked for once, so that no plan
 -- locks more orders than it takes.
 with free as materialized (
     select c.id from bestex.orders c
-     where c.ended is null
+     where not c.settled
        and (c.lease_owner is null or c.lease_owner <> $1 and not exists (
            select from bestex.engines e
             where e.id = c.lease_owner and e.seen_at > clock_timestamp() - $2::interval))

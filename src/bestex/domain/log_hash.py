@@ -1,0 +1,27 @@
+"""The hash of each row of the log over the row's bytes and the hash before it: what was changed later shows.
+
+`bestex.append` in `journal/sql/functions.sql` computes the same; a contract test compares the two.
+"""
+
+import hashlib
+from typing import Final
+
+GENESIS: Final = bytes(32)
+"""What stands before the first row."""
+
+
+def row_bytes(
+    position: int, order_id: str, seq: int, status: str, attempt: int, at_us: int, detail: bytes, sealed: bytes
+) -> bytes:
+    """A row's canonical bytes, as stored: a line of its numbers and the detail's length, the detail, the sealed bytes.
+
+    `order_id` is the UUID in lower case with hyphens, `at_us` Unix microseconds, `detail` the JSON as the log keeps
+    it, to the byte.
+    """
+    head = f"{position} {order_id} {seq} {status} {attempt} {at_us} {len(detail)} "
+    return b"".join((head.encode(), detail, sealed))
+
+
+def row_hash(before: bytes, row: bytes) -> bytes:
+    """SHA-256 over the hash of the row before, then the row's bytes."""
+    return hashlib.sha256(before + row).digest()
