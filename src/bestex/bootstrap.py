@@ -38,7 +38,9 @@ from bestex.journal.embedded import EmbeddedPostgres, EmbeddedPostgresError
 from bestex.journal.engines import Enrolment
 from bestex.journal.migrations import has_journal, migrate
 from bestex.journal.postgres import LOST, PostgresJournal
-from bestex.observability import Metrics, set_up_logging
+from bestex.journal.published_head import HeadFile, head_path, why_behind
+from bestex.observability import Metrics, RecoveryProgress, set_up_logging
+from bestex.ports import HaltCause
 from bestex.routing.router import QuoteLimits, Router
 from bestex.venues.simulated.faults import parse_faults
 from bestex.venues.simulated.ledger import LedgerUnavailableError
@@ -49,11 +51,12 @@ EXIT_OK: Final = 0
 EXIT_FAILED: Final = 1
 EXIT_BAD_SETTINGS: Final = 2
 
-# A stop takes at most 2 s together.
+# Each part of a stop, beside the drain that comes first; under 2 s together.
 STOP_HTTP_S: Final = 0.4  # for answers under way
 STOP_ANSWERS_S: Final = 0.15  # for answers of which only this much is known: that the engine stops
 STOP_DRAIN_S: Final = 0.2  # for the last commits of the journal, and of the simulated chain
 STOP_DATABASE_S: Final = 0.4  # for the embedded server; it finishes its checkpoint by itself
+STOP_PARTS_S: Final = 1.6  # all of these
 
 _log = structlog.get_logger("bestex")
 
@@ -140,6 +143,7 @@ class Process:
 
             metrics, hub = Metrics(), LocalHub()
             journal = PostgresJournal(dsn, enrolment.engine_id, self._clock)
+            behind = await self._publish_head(journal, exits)
             journal.listen(metrics.committed)
             journal.listen(hub.publish)
             exits.push_async_callback(journal.close)
@@ -153,6 +157,10 @@ class Process:
             router = Router(world.venues, self._clock, limits)
             engine = Engine(journal, router, world.chain, self._tokens, self._clock, self._ids, engine_limits(settings))
             exits.push_async_callback(engine.stop)
+            if behind is not None:
+                await journal.halt(behind, HaltCause.JOURNAL_BEHIND)
+            if (halt := await engine.keep_halt()) is not None:
+                _log.warning("engine.halted", reason=halt.reason, cause=halt.cause.value)
             self._start("landing", engine.run(), exits)
 
             streams = OpenStreams()
@@ -167,8 +175,8 @@ class Process:
             await self._stop.wait()
 
             recovering.cancel()
-            engine.intake.closed = True
             self._not_ready = "stopping"
+            await engine.drain(max(0.0, settings.drain_s - STOP_PARTS_S))
             await server.stop()
             await asyncio.wait((serving,), timeout=STOP_HTTP_S)
             engine.intake.answer_open()
@@ -177,6 +185,23 @@ class Process:
             await engine.stop()
             await _within(journal.drain(), STOP_DRAIN_S)
             return self._exit_code()
+
+    async def _publish_head(self, journal: PostgresJournal, exits: AsyncExitStack) -> str | None:
+        """Publish the log's head from now on; not when the journal is behind it: then what is wrong with it."""
+        settings = self._settings
+        head = await journal.log_head()
+        path = settings.head_file or head_path(settings.data_dir, head.journal_id)
+        self._head_file = file = HeadFile(path, head.journal_id, self._clock)
+        published = file.read()
+        row_hash = await journal.hash_at(published.position) if published is not None else None
+        journal.on_head(file.publish)
+        if (behind := why_behind(published, head, row_hash)) is not None:
+            return behind
+        file.open()
+        file.publish(head.position, head.hash)
+        exits.callback(file.close)
+        self._start("published head", file.run(), exits)
+        return None
 
     def _application(
         self,
@@ -242,19 +267,28 @@ class Process:
 
     async def _recover(self, engine: Engine, began: float) -> None:
         """Take over what a dead engine left, then be ready."""
-        recovered = await engine.recover()
+        with RecoveryProgress() as progress:
+            recovered = await engine.recover(progress)
         # What stands now stays: the collector need not look at it again.
         gc.collect()
         gc.freeze()
         gc.set_threshold(50_000, 20, 50)
         self._not_ready = None
         settings = self._settings
+        if recovered.orders:
+            _log.info(
+                "engine.recovered",
+                orders=recovered.orders,
+                executed_again=recovered.to_execute,
+                to_prove=recovered.to_prove,
+                to_finalize=recovered.to_finalize,
+            )
         _log.info(
             "engine.ready",
             version=__version__,
             url=f"http://{settings.host}:{settings.port}",
             profile=settings.profile,
-            recovered_orders=recovered,
+            recovered_orders=recovered.orders,
             seconds=round(self._clock.monotonic() - began, 2),
         )
 
@@ -264,6 +298,8 @@ class Process:
         metrics.gauge(
             "orders_landing", "Orders that wait for proof of what became of them", lambda: len(engine.landing)
         )
+        metrics.gauge("orders_confirmed", "Orders confirmed and not final yet", lambda: engine.landing.confirmed)
+        metrics.gauge("halted", "1 while nothing is signed", lambda: engine.gate.halt is not None)
         metrics.gauge("watchers", "Subscriptions to events", lambda: hub.watchers)
         metrics.gauge("streams", "Open streams", lambda: len(streams))
 
@@ -315,11 +351,16 @@ class Process:
 
 def engine_limits(settings: Settings) -> EngineLimits:
     """The engine's limits as the settings have them."""
-    look_every_s = 1.0 if settings.profile == "realistic" else 0.1
+    look_every_s = 1.0 if settings.profile == "realistic" else 0.1  # with it go all of landing's pauses
     return EngineLimits(
         concurrency=settings.concurrency,
         intake=IntakeLimits(waiting=settings.intake, open=settings.open_orders),
-        landing=LandingLimits(look_every_s=look_every_s, resend_every_s=2 * look_every_s),
+        landing=LandingLimits(
+            look_every_s=look_every_s,
+            look_pause_s=5 * look_every_s,
+            finality_every_s=4 * look_every_s,
+            resend_every_s=2 * look_every_s,
+        ),
         retry=RetryPolicy(
             attempts=settings.retry_attempts,
             base_s=settings.retry_base_ms / 1000,

@@ -36,6 +36,7 @@ class Settings(BaseSettings):
 
     database_url: str | None = Field(None, validation_alias=AliasChoices("DATABASE_URL", "database_url"))
     data_dir: Path = Field(default_factory=default_data_dir)  # of the embedded database, without database_url
+    head_file: Path | None = None  # where the log's head is published; None: data_dir/heads/JOURNAL_ID.json
     postgres_user: str = "nobody"  # whom the embedded server runs as when the engine runs as root
 
     profile: Literal["realistic", "instant"] = "realistic"  # the simulated venues' times
@@ -54,6 +55,8 @@ class Settings(BaseSettings):
     retry_factor: float = Field(2.0, ge=1, le=10)
     retry_max_ms: int = Field(10_000, ge=0, le=600_000)
     retry_jitter: float = Field(0.2, ge=0, le=1)  # share of the pause that is random
+
+    drain_s: float = Field(10.0, ge=0, le=3_600)  # the most that a stop takes
 
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_json: bool | None = None  # None: for people on a terminal, JSON elsewhere

@@ -4,6 +4,7 @@ import logging
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Protocol
 
 import structlog
 from prometheus_client import CollectorRegistry, generate_latest
@@ -12,6 +13,9 @@ from prometheus_client.registry import Collector
 
 from bestex.domain.events import FailedDetail, RoutingDetail, StoredEvent
 from bestex.domain.lifecycle import ENDS, Status
+
+if TYPE_CHECKING:  # what an engine without a terminal need not load
+    from rich.progress import Progress
 
 Gauge = Callable[[], float]
 
@@ -95,3 +99,44 @@ def set_up_logging(level: str, *, as_json: bool) -> None:
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
     )
+
+
+class RecoveryProgress:
+    """How far a recovery is: a bar for people on a terminal, a line of the log now and then elsewhere."""
+
+    EVERY_ORDERS = 10_000  # a line of the log
+
+    def __init__(self) -> None:
+        self._bar: Progress | None = None
+
+    def __enter__(self) -> "RecoveryProgress":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def __call__(self, recovered: "Progressing", total: int) -> None:
+        if sys.stderr.isatty():
+            if self._bar is None:
+                self._bar = _bar(total)
+            self._bar.update(self._bar.task_ids[0], completed=recovered.orders, total=total)
+        elif recovered.orders % self.EVERY_ORDERS == 0:
+            structlog.get_logger(__name__).info("engine.recovering", orders=recovered.orders, of=total)
+
+
+def _bar(total: int) -> "Progress":
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("recovering"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    bar = Progress(*columns, console=Console(stderr=True), transient=True)
+    bar.add_task("recovering", total=total)
+    bar.start()
+    return bar
+
+
+class Progressing(Protocol):
+    """What counts orders."""
+
+    orders: int

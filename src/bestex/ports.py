@@ -265,8 +265,8 @@ class Chain(Protocol):
 
     async def finalized_height(self) -> BlockHeight: ...
 
-    async def fill(self, signature: str) -> Fill:
-        """What an executed swap did; `NotFoundError` when no such swap is known."""
+    async def fills(self, signatures: Sequence[str]) -> list[Fill | None]:
+        """What executed swaps did, in the order asked; None where no such swap is known."""
 
     def on_status(self, listener: Callable[[Sequence[str]], None]) -> None:
         """Have `listener` called with signatures whose status may have changed: a hint to look now."""
@@ -351,6 +351,9 @@ class Dispatcher(Protocol):
 
     def dispatch(self, order_id: str, job: Job) -> None:
         """Run `job` as soon as there is room, and never beside another of the same order."""
+
+    async def drain(self, seconds: float) -> None:
+        """Start nothing more, and wait for what executes, for at most `seconds`."""
 
     async def stop(self) -> None:
         """Stop what executes where it stands, and take no more."""

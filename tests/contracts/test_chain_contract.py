@@ -2,7 +2,7 @@
 
 import pytest
 
-from bestex.domain.errors import ChainUnreachableError, FailureCode, NotFoundError
+from bestex.domain.errors import ChainUnreachableError, FailureCode
 from bestex.ports import Commitment
 from tests.support.simulation import (  # noqa: F401 - fixtures
     OpenWorld,
@@ -37,7 +37,7 @@ async def test_a_sent_swap_lands_and_its_fill_says_what_moved(open_case: OpenWor
     status = await world.until_known(transaction.signature)
     assert status.error is None
     assert status.commitment is Commitment.CONFIRMED
-    fill = await world.world.chain.fill(transaction.signature)
+    fill = await world.fill(transaction.signature)
     assert fill.amount_in == 1_500_000_000
     assert await world.balance("SOL") == sol - fill.amount_in - fill.fee_paid
     assert await world.balance("USDC") == usdc + fill.amount_out
@@ -68,7 +68,7 @@ async def test_the_same_bytes_execute_once_however_often_they_are_sent(open_case
     await world.until_known(transaction.signature)
     await world.world.chain.send(transaction)
     await world.pass_time(LANDED_S)
-    fill = await world.world.chain.fill(transaction.signature)
+    fill = await world.fill(transaction.signature)
     assert await world.balance("SOL") == sol - fill.amount_in - fill.fee_paid
 
 
@@ -82,7 +82,7 @@ async def test_the_same_bytes_execute_once_across_restarts(open_case: OpenWorld)
     assert (await world.until_known(transaction.signature)).slot == before.slot
     await world.world.chain.send(transaction)
     await world.pass_time(LANDED_S)
-    fill = await world.world.chain.fill(transaction.signature)
+    fill = await world.fill(transaction.signature)
     assert await world.balance("SOL") == sol - fill.amount_in - fill.fee_paid
 
 
@@ -95,7 +95,7 @@ async def test_a_swap_in_flight_at_a_kill_can_be_sent_again_and_lands_once(open_
     assert await world.balance("SOL") == sol
     await world.world.chain.send(transaction)
     await world.until_known(transaction.signature)
-    fill = await world.world.chain.fill(transaction.signature)
+    fill = await world.fill(transaction.signature)
     assert await world.balance("SOL") == sol - fill.amount_in - fill.fee_paid
 
 
@@ -129,12 +129,11 @@ async def test_a_swap_below_its_minimum_lands_with_an_error_and_costs_only_the_f
     sol, usdc = await world.balance("SOL"), await world.balance("USDC")
     await world.world.chain.send(dump)
     await world.until_known(dump.signature)
-    dumped = await world.world.chain.fill(dump.signature)
+    dumped = await world.fill(dump.signature)
     await world.world.chain.send(transaction)
     status = await world.until_known(transaction.signature)
     assert status.error == FailureCode.SLIPPAGE_EXCEEDED.value
-    with pytest.raises(NotFoundError):
-        await world.world.chain.fill(transaction.signature)
+    assert await world.world.chain.fills([transaction.signature]) == [None], "nothing was swapped"
     assert await world.balance("SOL") == sol - dumped.amount_in - 2 * dumped.fee_paid
     assert await world.balance("USDC") == usdc + dumped.amount_out
 

@@ -52,7 +52,7 @@ async def test_what_was_quoted_is_what_an_undisturbed_swap_pays(open_case: OpenW
     quote = await world.quote("SOL", "USDC", "1", venue)
     await world.world.chain.send(transaction)
     assert (await world.until_known(transaction.signature)).error is None
-    fill = await world.world.chain.fill(transaction.signature)
+    fill = await world.fill(transaction.signature)
     assert fill.amount_out >= min_amount_out(quote.amount_out, 50)
 
 

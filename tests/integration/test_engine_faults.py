@@ -21,7 +21,8 @@ from bestex.domain.events import SignedTransaction
 from bestex.domain.orders import Kind, Order, fold
 from bestex.domain.route import Fill
 from bestex.domain.tokens import load_tokens
-from bestex.engine.landing import Landing, LandingLimits, expiry_is_proven
+from bestex.engine.decision import expiry_is_proven
+from bestex.engine.landing import Landing, LandingLimits
 from bestex.engine.order_log import OrderLog
 from bestex.journal.memory import MemoryDatabase, MemoryJournal
 from bestex.ports import BlockHeight, Commitment, StatusReport, TransactionStatus
@@ -426,10 +427,10 @@ class SlowChain:
     async def finalized_height(self) -> BlockHeight:
         return HEIGHT
 
-    async def fill(self, _: str) -> Fill:
+    async def fills(self, signatures: Sequence[str]) -> list[Fill | None]:
         self.asked += 1
         await self.answer.wait()
-        return Fill(1_500_000_000, 151_000_000, 15_000)
+        return [Fill(1_500_000_000, 151_000_000, 15_000) for _ in signatures]
 
     def on_status(self, listener: Callable[[Sequence[str]], None]) -> None:
         self.hint = listener

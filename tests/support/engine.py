@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import ctypes
+import hashlib
 import json
 import os
 import signal
@@ -167,7 +168,17 @@ def environment(**settings: object) -> dict[str, str]:
     }
     plain = {"PORT", "DATABASE_URL"}
     given = {name if name in plain else f"BESTEX_{name}": str(value) for name, value in settings.items()}
-    return inherited | given
+    scratch = scratch_of(str(settings.get("DATABASE_URL", "")))
+    return inherited | {"BESTEX_DATA_DIR": str(scratch)} | given
+
+
+def scratch_of(database_url: str) -> Path:
+    """The data folder of engines on this database that are given none: the head of its log is published there.
+
+    Databases made of one template have one journal id, so each needs a folder of its own.
+    """
+    name = hashlib.blake2b(database_url.encode(), digest_size=8).hexdigest()
+    return Path(tempfile.gettempdir()) / f"bestex-tests-{os.getuid()}" / name
 
 
 def _die_with_parent() -> None:
@@ -434,8 +445,8 @@ class _GatedChain:
     async def finalized_height(self) -> BlockHeight:
         return await self._chain.finalized_height()
 
-    async def fill(self, signature: str) -> Fill:
-        return await self._chain.fill(signature)
+    async def fills(self, signatures: Sequence[str]) -> list[Fill | None]:
+        return await self._chain.fills(signatures)
 
     def on_status(self, listener: Callable[[Sequence[str]], None]) -> None:
         self._chain.on_status(listener)
@@ -505,6 +516,7 @@ async def local_engine(database_url: str, *closed: str, **settings: object) -> A
     given: dict[str, Any] = {
         "port": free_port(),
         "database_url": database_url,
+        "data_dir": scratch_of(database_url),
         "profile": "instant",
         "retry_base_ms": 10,
         "quote_timeout_ms": 60_000,

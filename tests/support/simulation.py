@@ -12,7 +12,7 @@ import pytest
 
 from bestex.domain.events import SignedTransaction
 from bestex.domain.money import min_amount_out, parse_amount
-from bestex.domain.route import Quote, QuoteRequest, SwapRequest
+from bestex.domain.route import Fill, Quote, QuoteRequest, SwapRequest
 from bestex.domain.tokens import TokenRegistry, load_tokens
 from bestex.journal.embedded import EmbeddedPostgres
 from bestex.ports import StatusReport, TransactionStatus, Venue
@@ -54,6 +54,12 @@ class World:
         await self.kill()
         await self._reopen(self)
         self.start()
+
+    async def fill(self, signature: str) -> Fill:
+        """What an executed swap did."""
+        [fill] = await self.world.chain.fills([signature])
+        assert fill is not None, f"no executed swap has the signature {signature}"
+        return fill
 
     def venue(self, name: str = "raydium") -> Venue:
         return next(venue for venue in self.world.venues if venue.name == name)

@@ -10,7 +10,6 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from bestex.domain.errors import NotFoundError
 from bestex.domain.events import Event, PendingDetail, SealedTokens, SignedTransaction, SubmittedDetail, seal
 from bestex.domain.lifecycle import ENDS, Status
 from bestex.domain.orders import Kind, OrderView
@@ -18,6 +17,7 @@ from bestex.domain.route import Fill, Quote, QuoteRequest, SwapRequest
 from bestex.domain.tokens import TokenRegistry, load_tokens
 from bestex.engine.engine import Engine, EngineLimits
 from bestex.engine.intake import OrderRequest
+from bestex.engine.landing import LandingLimits
 from bestex.engine.retry import RetryPolicy
 from bestex.journal.memory import MemoryDatabase, MemoryJournal
 from bestex.ports import BlockHeight, Commitment, HeldOrder, Lease, StatusReport, TransactionStatus
@@ -30,7 +30,10 @@ SHORT_S: Final = 0.03  # a deadline that a test waits out
 STEP_S: Final = 0.1  # of the fake clock, between two looks at a condition
 TOKENS: Final = load_tokens()
 LIMITS: Final = EngineLimits(
-    retry=RetryPolicy(base_s=0.5, jitter=0.0), build_deadline_s=SHORT_S, chain_deadline_s=SHORT_S
+    retry=RetryPolicy(base_s=0.5, jitter=0.0),
+    landing=LandingLimits(note_after_s=3_600.0),
+    build_deadline_s=SHORT_S,
+    chain_deadline_s=SHORT_S,
 )
 FOREVER_US: Final = 2**62
 
@@ -109,8 +112,9 @@ class ScriptedChain:
         self.calls: Counter[str] = Counter()
         self.trouble: dict[str, list[Trouble]] = defaultdict(list)  # for the next calls, by method
         self.trouble_with: dict[tuple[str, str], Trouble] = {}  # by method and signature, until taken away
-        self.fills = asyncio.Event()  # cleared: `fill` waits
-        self.fills.set()
+        self.tells_fills = asyncio.Event()  # cleared: `fills` waits
+        self.tells_fills.set()
+        self.fill = Fill(1_500_000_000, 151_000_000, 15_000)  # of every swap
         self.height = BlockHeight("a node", height=1_000, slot=1_000)
         self.finalized_slot = 1_000
         self.hint: Callable[[Sequence[str]], None] = lambda _: None
@@ -130,12 +134,10 @@ class ScriptedChain:
         await self._meet("finalized_height")
         return self.height
 
-    async def fill(self, signature: str) -> Fill:
-        await self._meet("fill", signature)
-        await self.fills.wait()
-        if signature not in self.known:
-            raise NotFoundError(signature)
-        return Fill(1_500_000_000, 151_000_000, 15_000)
+    async def fills(self, signatures: Sequence[str]) -> list[Fill | None]:
+        await self._meet("fills", *signatures)
+        await self.tells_fills.wait()
+        return [self.fill if signature in self.known else None for signature in signatures]
 
     def on_status(self, listener: Callable[[Sequence[str]], None]) -> None:
         self.hint = listener
@@ -240,10 +242,10 @@ class SmallEngine:
         return await self.view(order_id)
 
     async def recover(self) -> int:
-        """`engine.recover`, with the clock going on."""
+        """`engine.recover`, with the clock going on; how many orders it took over."""
         recovering = asyncio.create_task(self.engine.recover())
         await self.until(recovering.done)
-        return recovering.result()
+        return recovering.result().orders
 
 
 async def leave(journal: MemoryJournal, *statuses: Status, detail: PendingDetail | None = None) -> DraftOrder:

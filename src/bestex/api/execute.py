@@ -13,6 +13,7 @@ from bestex.domain.events import timestamp_text
 from bestex.domain.tokens import TokenRegistry
 from bestex.engine.intake import (
     Accepted,
+    HaltedError,
     Intake,
     IntakeFullError,
     KeyReusedError,
@@ -49,6 +50,8 @@ def problem_of(error: BestexError) -> ProblemError:
             return error
         case IntakeFullError():
             return ProblemError("intake-full", str(error), retry_after_s=RETRY_AFTER_S)
+        case HaltedError():
+            return ProblemError("halted", str(error), retry_after_s=RETRY_AFTER_S)
         case KeyUnderWayError():
             return ProblemError("key-under-way", str(error), retry_after_s=RETRY_AFTER_S)
         case KeyReusedError():

@@ -63,6 +63,24 @@ KINDS: Final = MappingProxyType(
             "Whether the order was stored is not known yet",
             "Repeat with the same Idempotency-Key, or ask for the order by its `orderId`.",
         ),
+        "halted": ProblemKind(
+            503, "The engine is halted: nothing is signed now", "`bestex resume` ends the halt. Nothing was stored."
+        ),
+        "journal-behind": ProblemKind(
+            409,
+            "The journal is older than its published head",
+            "Orders may have executed that it does not know. `bestex reconcile` finds them, then `bestex resume`.",
+        ),
+        "not-unknown": ProblemKind(
+            409,
+            "There is nothing to decide about this order",
+            "Only an order whose outcome is unknown, or that a fork took away, can be resolved by a person.",
+        ),
+        "contradicted": ProblemKind(
+            409,
+            "The chain says otherwise",
+            "What the chain shows decides; a person decides only what it does not show.",
+        ),
         "chain-unreachable": ProblemKind(503, "The chain does not answer", "Repeat in a moment."),
         "too-many-orders": ProblemKind(
             429, "Too many orders are open on this socket", "Wait for some to end, or open another socket."

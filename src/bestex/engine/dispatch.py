@@ -41,6 +41,13 @@ class InlineDispatcher:
         else:
             self._waiting.append((order_id, job))
 
+    async def drain(self, seconds: float) -> None:
+        """Start nothing more, and wait for what executes, for at most `seconds`."""
+        self._stopped = True
+        self._waiting.clear()
+        if self._executing:
+            await asyncio.wait(list(self._executing.values()), timeout=seconds)
+
     async def stop(self) -> None:
         """Stop what executes where it stands; the journal knows how to go on."""
         self._stopped = True

@@ -1,6 +1,7 @@
 """The engine: intake, dispatch, executor, landing and recovery, put together."""
 
 import asyncio
+from collections.abc import Callable
 from typing import Final
 
 import msgspec
@@ -11,6 +12,7 @@ from bestex.domain.events import AttemptStory, CancelledDetail, Event, Submitted
 from bestex.domain.lifecycle import Status
 from bestex.domain.orders import OrderState, OrderView, fold
 from bestex.domain.tokens import TokenRegistry
+from bestex.engine.decision import Done, Execute, decide
 from bestex.engine.dispatch import InlineDispatcher
 from bestex.engine.executor import Executor
 from bestex.engine.intake import Intake, IntakeLimits
@@ -19,7 +21,8 @@ from bestex.engine.order_log import OrderLog
 from bestex.engine.patience import PatientChain
 from bestex.engine.recovery import Recovery
 from bestex.engine.retry import RetryPolicy
-from bestex.ports import Append, Chain, Clock, Ids, Journal, Lease
+from bestex.engine.signing import SigningGate
+from bestex.ports import Append, Chain, Clock, Halt, HaltCause, Ids, Journal, Lease
 from bestex.routing.router import Router
 
 CANCEL_TRIES: Final = 20
@@ -28,6 +31,25 @@ SWEEP_EVERY_S: Final = 5.0
 HELD_PAGE: Final = 1_000
 
 _log = structlog.get_logger(__name__)
+
+
+class Recovered:
+    """What a recovery found: unsettled orders by what they need."""
+
+    def __init__(self) -> None:
+        self.orders = 0
+        self.to_execute = 0  # nothing of them is open: dispatched again
+        self.to_prove = 0  # an attempt is open: its bytes go out again, and it is looked up
+        self.to_finalize = 0  # confirmed, and followed until final
+
+    def count(self, status: Status | None) -> None:
+        match status:
+            case Status.SUBMITTED:
+                self.to_prove += 1
+            case Status.CONFIRMED:
+                self.to_finalize += 1
+            case _:
+                self.to_execute += 1
 
 
 class EngineLimits(msgspec.Struct, frozen=True):
@@ -41,6 +63,10 @@ class EngineLimits(msgspec.Struct, frozen=True):
 
 class AlreadyEndedError(JournalError):
     """The order has ended: there is nothing to cancel."""
+
+
+class JournalBehindError(JournalError):
+    """The journal is older than its published head: nothing may be signed before it is reconciled."""
 
 
 class Engine:
@@ -60,12 +86,20 @@ class Engine:
         self._clock = clock
         self.dispatcher = InlineDispatcher(limits.concurrency)
         patient = PatientChain(chain, limits.chain_deadline_s)
+        self.gate = SigningGate()
         self.landing = Landing(patient, clock, ids, limits.landing, self._not_executed, self._refold)
-        self._executor = Executor(router, self.landing, limits.retry, limits.build_deadline_s, clock, ids)
+        self._executor = Executor(router, self.landing, self.gate, limits.retry, limits.build_deadline_s, clock, ids)
         self._recovery = Recovery(journal, clock, tokens)
-        self._strays: dict[str, int] = {}  # open orders that nobody here was at, when last swept; with their seq
+        self._strays: dict[str, int] = {}  # unsettled orders that nobody here was at, when last swept; with their seq
         self.intake = Intake(
-            journal, clock, ids, limits.intake, lambda: self.dispatcher.waiting, lambda: self.open_orders, self._go_on
+            journal,
+            clock,
+            ids,
+            limits.intake,
+            self.gate,
+            lambda: self.dispatcher.waiting,
+            lambda: self.open_orders,
+            self._go_on,
         )
 
     @property
@@ -79,28 +113,41 @@ class Engine:
             tasks.create_task(self.landing.run())
             tasks.create_task(self._sweep_regularly())
 
-    async def recover(self) -> int:
-        """Take over the open orders that no living engine holds, however often it takes; how many there were."""
-        total = 0
+    async def recover(self, on_progress: Callable[[Recovered, int], None] | None = None) -> Recovered:
+        """Take over the unsettled orders that no living engine holds, however often it takes; what became of them.
+
+        `on_progress` gets what has been recovered so far, and how many orders there are to recover together.
+        """
+        recovered = Recovered()
+        total: int | None = None
         while True:
             try:
-                claimed = await self._claim()
+                if total is None:
+                    total = await self._journal.unsettled()
+                claimed, logs = await self._recovery.claim()
             except JournalError as error:
-                _log.warning("recovery.interrupted", recovered_orders=total, error=str(error))
+                _log.warning("recovery.interrupted", recovered_orders=recovered.orders, error=str(error))
                 await self._clock.sleep(REFOLD_PAUSE_S)
                 continue
             if not claimed:
-                return total
-            total += claimed
+                return recovered
+            for log in logs:
+                recovered.count(log.state.status)
+                self._go_on(log)
+            recovered.orders += claimed
+            if on_progress is not None:
+                on_progress(recovered, max(total, recovered.orders))
 
     async def sweep(self) -> int:
-        """Take up the open orders that nobody is at: a dead engine's, and our own that were lost; how many.
+        """Take up the unsettled orders that nobody is at: a dead engine's, and our own that were lost; how many.
 
         Of our own, those that stood still since the last sweep and are neither dispatched nor landing. Should one
         be under way all the same, compare-and-set lets only one of the two go on.
         """
-        taken = await self._claim()
-        busy = self.dispatcher.order_ids() | self.landing.order_ids()
+        taken, logs = await self._recovery.claim()
+        for log in logs:
+            self._go_on(log)
+        busy = self.dispatcher.order_ids() | self.landing.order_ids() | self.gate.held
         strays: dict[str, int] = {}
         lost: list[Lease] = []
         after: str | None = None
@@ -119,12 +166,6 @@ class Engine:
                 self._go_on(log)
         return taken + len(lost)
 
-    async def _claim(self) -> int:
-        claimed, logs = await self._recovery.claim()
-        for log in logs:
-            self._go_on(log)
-        return claimed
-
     async def _sweep_regularly(self) -> None:
         while True:
             await self._clock.sleep(SWEEP_EVERY_S)
@@ -133,6 +174,36 @@ class Engine:
                     _log.warning("engine.swept", orders=taken)
             except JournalError as error:
                 _log.warning("engine.sweep_failed", error=str(error))
+
+    async def halt(self, reason: str) -> Halt:
+        """Have nothing signed from now on, over restarts too; what was signed is still resolved. The halt in force."""
+        await self._journal.halt(reason, HaltCause.OPERATOR)
+        return await self.keep_halt() or Halt(reason, HaltCause.OPERATOR, self._clock.now_us())
+
+    async def keep_halt(self) -> Halt | None:
+        """Obey the journal's halt; None when there is none."""
+        halt = await self._journal.halted()
+        if halt is not None:
+            self.gate.close(halt)
+        return halt
+
+    async def resume(self) -> None:
+        """Sign again. `JournalBehindError` while the journal is behind its published head: reconcile it first."""
+        halt = await self._journal.halted()
+        if halt is not None and halt.cause is HaltCause.JOURNAL_BEHIND:
+            raise JournalBehindError(f"{halt.reason}. Run `bestex reconcile` first.")
+        await self._open_gate()
+
+    async def _open_gate(self) -> None:
+        await self._journal.resume()
+        for order_id in sorted(self.gate.open()):
+            self._refold(order_id)
+
+    async def drain(self, seconds: float) -> None:
+        """Take no more orders, and let those that execute come to where they are sent, for at most `seconds`."""
+        self.intake.closed = True
+        self._executor.stop_where_safe()
+        await self.dispatcher.drain(seconds)
 
     async def stop(self) -> None:
         """Take no more orders and leave those that run where they stand."""
@@ -175,12 +246,14 @@ class Engine:
         await self._journal.append(Append(state.order_id, base_seq, base_status, None, (event,), state.view()))
 
     def _go_on(self, log: OrderLog) -> None:
-        if log.state.ended:
-            return
-        if log.state.status is Status.SUBMITTED:
-            self.landing.resume(log)
-        else:
-            self.dispatcher.dispatch(log.order.id, lambda: self._executor.execute(log))
+        decision = decide(log.state, log.transaction, None)
+        match decision:
+            case Done():
+                return
+            case Execute():
+                self.dispatcher.dispatch(log.order.id, lambda: self._executor.execute(log))
+            case _:
+                self.landing.resume(log)
 
     def _not_executed(self, log: OrderLog, story: AttemptStory) -> None:
         self.dispatcher.dispatch(log.order.id, lambda: self._executor.execute(log, story))

@@ -1,6 +1,9 @@
 """Execute an order: attempts of route, build and submit until one is sent or the order ends."""
 
+import asyncio
+from collections.abc import Coroutine
 from contextlib import suppress
+from typing import Any
 
 import structlog
 
@@ -27,6 +30,7 @@ from bestex.engine.deadline import within
 from bestex.engine.landing import Landing
 from bestex.engine.order_log import OrderLog
 from bestex.engine.retry import RetryPolicy
+from bestex.engine.signing import SigningGate
 from bestex.ports import Clock, Ids
 from bestex.routing.choose import NotChosen
 from bestex.routing.router import Router
@@ -38,14 +42,30 @@ class Executor:
     """Takes orders whose lease this engine holds as far as `submitted`; landing proves what became of them."""
 
     def __init__(
-        self, router: Router, landing: Landing, policy: RetryPolicy, build_deadline_s: float, clock: Clock, ids: Ids
+        self,
+        router: Router,
+        landing: Landing,
+        gate: SigningGate,
+        policy: RetryPolicy,
+        build_deadline_s: float,
+        clock: Clock,
+        ids: Ids,
     ) -> None:
         self._router = router
         self._landing = landing
+        self._gate = gate
         self._policy = policy
         self._build_deadline_s = build_deadline_s
         self._clock = clock
         self._ids = ids
+        self._resting: set[asyncio.Task[Any]] = set()  # executions that wait where stopping them loses nothing
+        self._stopping = False
+
+    def stop_where_safe(self) -> None:
+        """Have executions stop before their next attempt; those under way go on until they are sent."""
+        self._stopping = True
+        for task in self._resting:
+            task.cancel()
 
     async def execute(self, log: OrderLog, given_up: AttemptStory | None = None) -> None:
         """Execute the order from where its events left off; `given_up` is its last attempt, proven not executed.
@@ -80,7 +100,8 @@ class Executor:
             await log.failed(log.story(FailureCode.INTERNAL, f"a defect of the engine: {type(error).__name__}"))
 
     async def _attempts(self, log: OrderLog, given_up: AttemptStory | None) -> None:
-        while True:
+        while not self._stopping:
+            paused_s = None
             if given_up is not None:
                 if log.state.cancel_requested:
                     await log.record(Status.CANCELLED, CancelledDetail("client"))
@@ -88,24 +109,52 @@ class Executor:
                 if not self._policy.allows(given_up.attempt, FailureCode(given_up.code)):
                     await log.failed(given_up)
                     return
-                await self._clock.sleep(self._policy.pause_s(given_up.attempt, self._ids.fraction()))
+                paused_s = self._policy.pause_s(given_up.attempt, self._ids.fraction())
+                await self._rest(self._clock.sleep(paused_s))
+            if self._gate.halt is not None:
+                self._gate.held.add(log.order.id)
+                return
             # An attempt cut short before its signature was committed starts again under the same number.
             attempt = given_up.attempt + 1 if given_up is not None else max(1, log.state.attempt)
-            begun = log.routing(attempt, given_up)
+            begun = log.routing(attempt, given_up, paused_s)
             if given_up is not None:
                 await begun  # a cancel that came meanwhile must be noticed before anything is signed again
-            request = await self._route(log)
-            if isinstance(request, AttemptStory):
-                given_up = request
-                continue
-            transaction = await self._build(log, request)
-            if isinstance(transaction, AttemptStory):
-                given_up = transaction
-                continue
-            submitted = SubmittedDetail(request.quote.venue, transaction.signature, transaction.last_valid_block_height)
-            await log.record(Status.SUBMITTED, submitted, transaction=transaction, sealed=seal(transaction))
-            await self._landing.land(log, transaction)
-            return
+            given_up = await self._attempt(log)
+            if given_up is None and log.state.status is Status.SUBMITTED:
+                return
+
+    async def _attempt(self, log: OrderLog) -> AttemptStory | None:
+        """Route, build, submit; the attempt's story when it is given up.
+
+        None when it was sent, and also when a halt came before its signature was on disk: then it begins again.
+        """
+        request = await self._route(log)
+        if isinstance(request, AttemptStory):
+            return request
+        if self._gate.halt is not None:
+            return None
+        transaction = await self._build(log, request)
+        if isinstance(transaction, AttemptStory):
+            return transaction
+        if self._gate.halt is not None:  # nobody has the bytes, and nobody will
+            return None
+        log.signed()
+        submitted = SubmittedDetail(request.quote.venue, transaction.signature, transaction.last_valid_block_height)
+        await log.record(Status.SUBMITTED, submitted, transaction=transaction, sealed=seal(transaction))
+        log.committed()
+        await self._landing.land(log, transaction)
+        return None
+
+    async def _rest(self, waiting: Coroutine[Any, Any, None]) -> None:
+        """Wait for something; the execution may be stopped meanwhile."""
+        task = asyncio.current_task()
+        if task is None:
+            raise RuntimeError("an execution runs in a task")
+        self._resting.add(task)
+        try:
+            await waiting
+        finally:
+            self._resting.discard(task)
 
     async def _route(self, log: OrderLog) -> SwapRequest | AttemptStory:
         """Compare the venues and record the choice; the attempt's story when there is no quote to use."""

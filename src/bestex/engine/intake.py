@@ -17,6 +17,7 @@ from bestex.domain.lifecycle import Status
 from bestex.domain.orders import Kind, Order, OrderState
 from bestex.domain.tokens import Token
 from bestex.engine.order_log import OrderLog
+from bestex.engine.signing import SigningGate
 from bestex.ports import Clock, Ids, Journal, NewOrder
 
 FIRST_LEASE_EPOCH = 1
@@ -54,6 +55,10 @@ class IntakeFullError(BestexError):
     """As many orders wait as may."""
 
 
+class HaltedError(BestexError):
+    """The engine is halted: it takes no orders that it may not execute."""
+
+
 class KeyUnderWayError(BestexError):
     """An order with this idempotency key is being stored at this moment."""
 
@@ -87,6 +92,7 @@ class Intake:
         clock: Clock,
         ids: Ids,
         limits: IntakeLimits,
+        gate: SigningGate,
         waiting: Callable[[], int],
         opened: Callable[[], int],
         accepted: Callable[[OrderLog], None],
@@ -99,6 +105,7 @@ class Intake:
         self._clock = clock
         self._ids = ids
         self._limits = limits
+        self._gate = gate
         self._waiting = waiting
         self._opened = opened
         self._answers: set[asyncio.Future[None]] = set()
@@ -115,6 +122,8 @@ class Intake:
         """
         if self.closed:
             raise JournalUnavailableError("the engine is stopping")
+        if (halt := self._gate.halt) is not None:
+            raise HaltedError(f"nothing is signed now: {halt.reason}")
         if self._committing + self._waiting() >= self._limits.waiting:
             raise IntakeFullError(f"{self._limits.waiting} orders wait already")
         if self._committing + self._opened() >= self._limits.open:
@@ -141,6 +150,7 @@ class Intake:
     async def _store(
         self, request: OrderRequest, caller: str, idempotency_key: str | None, held: frozenset[tuple[str, str, str]]
     ) -> Accepted:
+        began = self._clock.monotonic()
         order = Order(
             self._ids.order_id(),
             request.kind,
@@ -165,7 +175,7 @@ class Intake:
         self._committing += 1
         self._keys |= held  # until the outcome is known, whatever the client is told before
         answered: asyncio.Future[None] = self._loop.create_future()
-        appended.add_done_callback(lambda done: self._committed(log, done, answered, held))
+        appended.add_done_callback(lambda done: self._committed(log, began, done, answered, held))
         late = self._loop.call_later(self._limits.answer_s, _answer, answered)
         self._answers.add(answered)
         try:
@@ -179,6 +189,7 @@ class Intake:
     def _committed(
         self,
         log: OrderLog,
+        began: float,
         appended: "asyncio.Future[int]",
         answered: "asyncio.Future[None]",
         held: frozenset[tuple[str, str, str]],
@@ -186,6 +197,7 @@ class Intake:
         """Whatever became of the client, an order on disk is executed."""
         self._committing -= 1
         self._keys -= held
+        log.accepted(began)
         _answer(answered)
         if not appended.cancelled() and appended.exception() is None:
             self._accepted(log)

@@ -1,55 +1,75 @@
-"""Landing: from signed bytes on disk to proof of what became of them.
+"""Landing: from signed bytes on disk to proof of what became of them, and on to finality.
 
-Every order that waits for proof stands in one table, outside the executors' concurrency limit. The same bytes are
-sent again while their blockhash lives; statuses are looked up in batches. What the chain says decides:
-
-- found without an error, at `confirmed` or better: executed;
-- found with an error, `finalized`: not executed;
-- not found, on an endpoint whose finalized height is past the last valid block height, whose finalized slot is no
-  earlier than the one that showed that height, and whose history reaches back before the signature: not executed;
-- anything else: unknown. Unknown is never failed: look again.
+Every order whose transaction is not proven or not final stands in one table, outside the executors' concurrency
+limit. Statuses are looked up in batches, and `decide` says what they mean; the same bytes are sent again while their
+blockhash lives. While the outcome stays unknown, a note on the order says what is known and when the next look is.
 """
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from typing import Final
+from typing import Final, assert_never
 
 import msgspec
 import structlog
 
-from bestex.domain.errors import AppendRefusedError, ChainUnreachableError, FailureCode, JournalError, NotFoundError
-from bestex.domain.events import AttemptStory, ConfirmedDetail, SignedTransaction
+from bestex.domain.errors import AppendRefusedError, JournalError
+from bestex.domain.events import (
+    FINALIZED,
+    LOST,
+    AttemptStory,
+    ConfirmedDetail,
+    SignedTransaction,
+    SubmittedDetail,
+    timestamp_text,
+)
 from bestex.domain.lifecycle import Status
-from bestex.domain.money import format_amount, parse_amount, price_text
 from bestex.domain.route import Fill
+from bestex.engine.decision import Answer, Confirm, Done, Execute, Finalize, GiveUp, Look, Lose, decide
+from bestex.engine.fills import confirmed_detail
 from bestex.engine.order_log import OrderLog
-from bestex.ports import BlockHeight, Chain, Clock, Commitment, Ids, StatusReport, TransactionStatus
+from bestex.ports import BlockHeight, Chain, Clock, Ids, TransactionStatus
 
 MAX_SIGNATURES_A_CALL: Final = 256
-_LAMPORT_DECIMALS: Final = 9
+LOOKS_AT_ONCE: Final = 8
+SENDS_AT_ONCE: Final = 32
+
+_NO_ANSWER: Final = "the chain's endpoint does not answer"
 
 _log = structlog.get_logger(__name__)
 
 
 class LandingLimits(msgspec.Struct, frozen=True):
     look_every_s: float = 1.0  # at every signature that no hint came for
+    look_pause_s: float = 5.0  # the same, once there is a note that its outcome is unknown
+    finality_every_s: float = 4.0  # at confirmed transactions that are not final
     resend_every_s: float = 2.0  # the same bytes, give or take a quarter at random
+    note_after_s: float = 10.0  # the first note on an unknown outcome; each further one waits twice as long
+    note_pause_max_s: float = 600.0
 
 
 class _Waiting:
-    """An open attempt."""
+    """A transaction that is not final."""
 
-    __slots__ = ("log", "resend_at", "transaction")
+    __slots__ = ("known", "log", "look_at", "note_at", "note_pause_s", "resend_at", "transaction")
 
-    def __init__(self, log: OrderLog, transaction: SignedTransaction, resend_at: float) -> None:
+    def __init__(self, log: OrderLog, transaction: SignedTransaction, now: float, note_after_s: float) -> None:
         self.log = log
         self.transaction = transaction
-        self.resend_at = resend_at
+        self.look_at = now  # these are times of the clock's `monotonic`
+        self.resend_at = now
+        self.note_at = now + note_after_s
+        self.note_pause_s = note_after_s
+        self.known = ""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it is unknown what became of it."""
+        return self.log.state.status is Status.SUBMITTED
 
 
 class Landing:
-    """The table of open attempts."""
+    """The table of transactions that are not final."""
 
     def __init__(
         self,
@@ -67,34 +87,43 @@ class Landing:
         self._limits = limits
         self._not_executed = not_executed
         self._refold = refold
-        self._table: dict[str, _Waiting] = {}
+        self._table: dict[str, _Waiting] = {}  # by signature
+        self._confirmed = 0  # those in the table that are confirmed
         self._hinted: list[str] = []
         self._wake = asyncio.Event()
         chain.on_status(self._hint)
 
     def __len__(self) -> int:
-        return len(self._table)
+        """How many wait for proof; those that wait for finality are not counted."""
+        return len(self._table) - self._confirmed
+
+    @property
+    def confirmed(self) -> int:
+        """How many are confirmed and wait for finality."""
+        return self._confirmed
 
     def order_ids(self) -> set[str]:
-        """The orders that wait for proof."""
+        """The orders in the table."""
         return {waiting.log.order.id for waiting in self._table.values()}
 
     async def land(self, log: OrderLog, transaction: SignedTransaction) -> None:
         """Send a transaction whose `submitted` event has been committed, and follow it."""
         waiting = self._wait_for(log, transaction)
+        waiting.look_at += self._limits.look_every_s
+        waiting.resend_at = self._next_resend()
         await self._send(waiting)
 
     def resume(self, log: OrderLog) -> None:
-        """Follow the open attempt of an order that was read from the journal; its bytes go out again."""
+        """Follow the latest transaction of an order read from the journal; an open one's bytes go out again."""
         if log.transaction is None:
-            raise ValueError(f"order {log.order.id} has no open attempt")
-        self._wait_for(log, log.transaction).resend_at = 0.0
+            raise ValueError(f"order {log.order.id} has no signed transaction")
+        self._wait_for(log, log.transaction)
         self._hint((log.transaction.signature,))
 
     def reload(self, log: OrderLog) -> None:
         """Give up this view of an order: its next step depends on what another wrote."""
-        if log.transaction is not None:
-            self._table.pop(log.transaction.signature, None)
+        if log.transaction is not None and (waiting := self._table.get(log.transaction.signature)) is not None:
+            self._forget(waiting)
         self._refold(log.order.id)
 
     async def run(self) -> None:
@@ -103,10 +132,25 @@ class Landing:
             tasks.create_task(self._follow_hints())
             tasks.create_task(self._look_regularly())
 
+    # --- The table
+
     def _wait_for(self, log: OrderLog, transaction: SignedTransaction) -> _Waiting:
-        waiting = _Waiting(log, transaction, self._next_resend())
+        before = self._table.get(transaction.signature)
+        if before is not None:
+            self._forget(before)
+        waiting = _Waiting(log, transaction, self._clock.monotonic(), self._limits.note_after_s)
         self._table[transaction.signature] = waiting
+        self._confirmed += not waiting.is_open
         return waiting
+
+    def _forget(self, waiting: _Waiting) -> None:
+        del self._table[waiting.transaction.signature]
+        self._confirmed -= not waiting.is_open
+
+    def _holds(self, waiting: _Waiting) -> bool:
+        return self._table.get(waiting.transaction.signature) is waiting
+
+    # --- Sending
 
     def _next_resend(self) -> float:
         return self._clock.monotonic() + self._limits.resend_every_s * (0.75 + self._ids.fraction() / 2)
@@ -117,6 +161,16 @@ class Landing:
             await self._chain.send(waiting.transaction)
         except Exception as error:  # noqa: BLE001 -- whatever broke, the bytes may have arrived
             _log.info("landing.send_unknown", signature=waiting.transaction.signature, error=repr(error))
+        waiting.log.sent()
+
+    async def _resend(self, due: Sequence[_Waiting]) -> None:
+        for start in range(0, len(due), SENDS_AT_ONCE):
+            still = [waiting for waiting in due[start : start + SENDS_AT_ONCE] if self._holds(waiting)]
+            for waiting in still:
+                waiting.resend_at = self._next_resend()
+            await asyncio.gather(*map(self._send, still))
+
+    # --- Looking
 
     def _hint(self, signatures: Sequence[str]) -> None:
         self._hinted.extend(signatures)
@@ -133,123 +187,158 @@ class Landing:
     async def _look_regularly(self) -> None:
         while True:
             await self._clock.sleep(self._limits.look_every_s)
-            table = list(self._table.values())
-            if not table:
+            now = self._clock.monotonic()
+            due = [waiting for waiting in self._table.values() if waiting.look_at <= now]
+            if not due:
                 continue
             try:
                 height = await self._chain.finalized_height()
             except Exception as error:  # noqa: BLE001 -- unreachable or broken, nothing is proven: look again
-                _log.warning("landing.chain_unreachable", open_attempts=len(table), error=repr(error))
+                self._unanswered(due, error)
                 continue
-            await self._look_at(table, height)
-            await self._resend(table, height)
-
-    async def _resend(self, table: Iterable[_Waiting], height: BlockHeight) -> None:
-        now = self._clock.monotonic()
-        for waiting in table:
-            transaction = waiting.transaction
-            open_still = self._table.get(transaction.signature) is waiting
-            if open_still and waiting.resend_at <= now and height.height <= transaction.last_valid_block_height:
-                waiting.resend_at = self._next_resend()
-                await self._send(waiting)
+            await self._look_at(due, height)
 
     async def _look_at(self, waiting: Sequence[_Waiting], height: BlockHeight | None) -> None:
         """Look statuses up and act on what is proven; `height` was read before, for the proof of expiry."""
-        for start in range(0, len(waiting), MAX_SIGNATURES_A_CALL):
-            batch = waiting[start : start + MAX_SIGNATURES_A_CALL]
-            try:
-                report = await self._chain.statuses([each.transaction.signature for each in batch])
-            except Exception as error:  # noqa: BLE001 -- unreachable or broken, the statuses are unknown: look again
-                _log.warning("landing.chain_unreachable", open_attempts=len(self._table), error=repr(error))
-                return
-            for each, status in zip(batch, report.statuses, strict=True):
-                if self._table.get(each.transaction.signature) is each:
-                    await self._act_safely(each, status, report, height)
-
-    async def _act_safely(
-        self, waiting: _Waiting, status: TransactionStatus | None, report: StatusReport, height: BlockHeight | None
-    ) -> None:
-        """One order's defect must not stop the landing of the others; it stays in the table, unknown."""
-        try:
-            await self._act(waiting, status, report, height)
-        except Exception:  # noqa: BLE001 -- logged, and looked at again
-            _log.exception("landing.defect", order_id=waiting.log.order.id, signature=waiting.transaction.signature)
-
-    async def _act(
-        self, waiting: _Waiting, status: TransactionStatus | None, report: StatusReport, height: BlockHeight | None
-    ) -> None:
-        if status is None:
-            if height is not None and expiry_is_proven(waiting.transaction, report, height):
-                self._conclude_not_executed(
-                    waiting, FailureCode.BLOCKHASH_EXPIRED, "its blockhash expired before it landed"
-                )
-        elif status.error is not None:
-            if status.commitment is Commitment.FINALIZED:
-                code = _failure_code(status.error)
-                self._conclude_not_executed(waiting, code, f"the chain executed it with an error: {status.error}")
-        elif status.commitment is not Commitment.PROCESSED:
-            await self._confirm(waiting, status)
-
-    def _conclude_not_executed(self, waiting: _Waiting, code: FailureCode, message: str) -> None:
-        del self._table[waiting.transaction.signature]
-        self._not_executed(waiting.log, waiting.log.story(code, message))
-
-    async def _confirm(self, waiting: _Waiting, status: TransactionStatus) -> None:
-        log, signature = waiting.log, waiting.transaction.signature
-        try:
-            fill = await self._chain.fill(signature)
-        except (ChainUnreachableError, NotFoundError) as error:
-            _log.info("landing.fill_unknown", signature=signature, error=str(error))
+        batches = [
+            waiting[start : start + MAX_SIGNATURES_A_CALL] for start in range(0, len(waiting), MAX_SIGNATURES_A_CALL)
+        ]
+        if len(batches) == 1:
+            await self._look_up(batches[0], height)
             return
-        if self._table.get(signature) is not waiting:
-            return  # while the chain was asked, the other look at the table concluded, or the order was read anew
-        detail = confirmed_detail(log, signature, fill, status.commitment)
-        del self._table[signature]
+        for start in range(0, len(batches), LOOKS_AT_ONCE):
+            await asyncio.gather(*(self._look_up(batch, height) for batch in batches[start : start + LOOKS_AT_ONCE]))
+
+    async def _look_up(self, batch: Sequence[_Waiting], height: BlockHeight | None) -> None:
         try:
-            appended = log.record(Status.CONFIRMED, detail)
-        except JournalError:
-            self._refold(log.order.id)
+            report = await self._chain.statuses([each.transaction.signature for each in batch])
+        except Exception as error:  # noqa: BLE001 -- unreachable or broken, the statuses are unknown: look again
+            self._unanswered(batch, error)
+            return
+        executed: list[tuple[_Waiting, Confirm]] = []
+        unseen: list[_Waiting] = []
+        for each, status in zip(batch, report.statuses, strict=True):
+            if not self._holds(each):
+                continue
+            if status is not None:
+                each.log.seen()
+            try:
+                decision = decide(each.log.state, each.transaction, Answer(status, report, height))
+                match decision:
+                    case Confirm():
+                        executed.append((each, decision))
+                    case Look(resend=True) if each.resend_at <= self._clock.monotonic() and each.transaction.raw:
+                        self._look_again(each, decision.known)
+                        unseen.append(each)
+                    case _:
+                        self._act(each, decision)
+            except Exception:  # noqa: BLE001 -- one order's defect must not stop the others: it stays, unknown
+                _log.exception("landing.defect", order_id=each.log.order.id, signature=each.transaction.signature)
+        if executed:
+            await self._confirm(executed)
+        if unseen:
+            await self._resend(unseen)
+
+    def _unanswered(self, waiting: Iterable[_Waiting], error: Exception) -> None:
+        _log.warning("landing.chain_unreachable", transactions=len(self._table), error=repr(error))
+        for each in waiting:
+            if self._holds(each):
+                self._look_again(each, _NO_ANSWER)
+
+    # --- Acting on what is known
+
+    def _act(self, waiting: _Waiting, decision: Look | Done | Execute | GiveUp | Finalize | Lose) -> None:
+        match decision:
+            case Look(known=known):
+                self._look_again(waiting, known)
+            case GiveUp(code=code, message=message):
+                self._forget(waiting)
+                self._not_executed(waiting.log, waiting.log.story(code, message))
+            case Finalize():
+                self._note(waiting, ConfirmedDetail(commitment=FINALIZED))
+            case Lose(note=note, gone=gone):
+                _log.warning("order.lost", order_id=waiting.log.order.id, note=note, gone=gone)
+                self._note(waiting, ConfirmedDetail(commitment=LOST, note=note, gone=gone))
+            case Done() | Execute():
+                self.reload(waiting.log)
+            case _:
+                assert_never(decision)
+
+    def _look_again(self, waiting: _Waiting, known: str) -> None:
+        """Set the time of the next look; say on the order what is known when that is due."""
+        limits, now = self._limits, self._clock.monotonic()
+        waiting.known = known
+        if not waiting.is_open:
+            waiting.look_at = now + limits.finality_every_s
+        elif now < waiting.note_at:
+            noted = waiting.note_pause_s > limits.note_after_s
+            waiting.look_at = now + (limits.look_pause_s if noted else limits.look_every_s)
         else:
-            appended.add_done_callback(partial(self._recorded, log))
+            waiting.note_pause_s = min(2 * waiting.note_pause_s, limits.note_pause_max_s)
+            waiting.note_at = now + waiting.note_pause_s
+            waiting.look_at = now + limits.look_pause_s
+            next_look = timestamp_text(self._clock.now_us() + int(limits.look_pause_s * 1e6))
+            self._record(waiting, Status.SUBMITTED, SubmittedDetail(note=known, next_look_at=next_look))
+
+    async def _confirm(self, executed: Sequence[tuple[_Waiting, Confirm]]) -> None:
+        """Read what the swaps did, and record it."""
+        seqs = [waiting.log.state.seq for waiting, _ in executed]
+        try:
+            fills = await self._chain.fills([waiting.transaction.signature for waiting, _ in executed])
+        except Exception as error:  # noqa: BLE001 -- unreachable or broken, the amounts are unknown: look again
+            if len(executed) > 1:  # one that cannot be read must not keep the others
+                await asyncio.gather(*(self._confirm([each]) for each in executed))
+            else:
+                self._unanswered([waiting for waiting, _ in executed], error)
+            return
+        for (waiting, confirm), seq, fill in zip(executed, seqs, fills, strict=True):
+            # While the chain was asked, the other look at the table may have concluded.
+            if not self._holds(waiting) or waiting.log.state.seq != seq:
+                continue
+            if fill is None:
+                self._look_again(waiting, "the chain shows it executed, and not yet what it did")
+                continue
+            try:
+                self._note(waiting, self._filled(waiting, confirm.status, fill))
+            except Exception:  # noqa: BLE001 -- one order's defect must not stop the others: it stays, unknown
+                _log.exception("landing.defect", order_id=waiting.log.order.id)
+
+    def _filled(self, waiting: _Waiting, status: TransactionStatus, fill: Fill) -> ConfirmedDetail:
+        log = waiting.log
+        return confirmed_detail(
+            log.order,
+            log.state.building,
+            waiting.transaction.signature,
+            fill,
+            commitment=status.commitment.value,
+            slot=status.slot,
+            note=None if waiting.is_open else "it landed again, in another block",
+            timings=log.timings() if waiting.is_open else None,
+        )
+
+    def _note(self, waiting: _Waiting, detail: ConfirmedDetail) -> None:
+        """Record what is known of an executed swap; it stays in the table until it is final."""
+        was_open = waiting.is_open
+        if not self._record(waiting, Status.CONFIRMED, detail):
+            return
+        self._confirmed += was_open
+        if waiting.log.state.settled:
+            self._forget(waiting)
+        else:
+            waiting.look_at = self._clock.monotonic() + self._limits.finality_every_s
+
+    def _record(self, waiting: _Waiting, status: Status, detail: ConfirmedDetail | SubmittedDetail) -> bool:
+        """Append to the order's log; False when the order has moved on, and is read anew."""
+        log = waiting.log
+        try:
+            appended = log.record(status, detail)
+        except JournalError:
+            self.reload(log)
+            return False
+        appended.add_done_callback(partial(self._recorded, log))
+        return True
 
     def _recorded(self, log: OrderLog, appended: "asyncio.Future[int]") -> None:
-        """An end that was refused is decided again on what stands in the journal; of other errors the sweep does it."""
+        """What was refused is decided again on what stands in the journal; of other errors the sweep does it."""
         if not appended.cancelled() and isinstance(appended.exception(), AppendRefusedError):
-            self._refold(log.order.id)
-
-
-def expiry_is_proven(transaction: SignedTransaction, report: StatusReport, height: BlockHeight) -> bool:
-    """Whether a signature that `report` does not know can never land, by a `height` read before the report."""
-    return (
-        report.endpoint == height.endpoint
-        and height.height > transaction.last_valid_block_height
-        and report.finalized_slot >= height.slot
-        and report.history_from_slot <= transaction.blockhash_slot
-    )
-
-
-def confirmed_detail(log: OrderLog, signature: str, fill: Fill, commitment: Commitment) -> ConfirmedDetail:
-    """The end of an executed order: amounts as the transaction moved them, against what was quoted."""
-    order, building = log.order, log.state.building
-    if building is None:
-        raise ValueError(f"order {order.id} was submitted without a chosen venue")
-    pair = order.pair
-    amounts = {order.token_in: fill.amount_in, order.token_out: fill.amount_out}
-    quoted = parse_amount(building.amount_out, order.token_out.decimals)
-    return ConfirmedDetail(
-        venue=building.venue,
-        tx_hash=signature,
-        amount_in=format_amount(fill.amount_in, order.token_in.decimals),
-        amount_out=format_amount(fill.amount_out, order.token_out.decimals),
-        executed_price=price_text(amounts[pair.quote], pair.quote.decimals, amounts[pair.base], pair.base.decimals),
-        slippage_bps=round((quoted - fill.amount_out) * 10_000 / quoted, 2) if quoted else 0.0,
-        fee_paid=format_amount(fill.fee_paid, _LAMPORT_DECIMALS),
-        commitment=commitment.value,
-    )
-
-
-def _failure_code(error: str) -> FailureCode:
-    try:
-        return FailureCode(error)
-    except ValueError:
-        return FailureCode.TRANSACTION_FAILED
+            self.reload(log)

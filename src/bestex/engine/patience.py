@@ -28,8 +28,8 @@ class PatientChain:
     async def finalized_height(self) -> BlockHeight:
         return await self._within(self._chain.finalized_height())
 
-    async def fill(self, signature: str) -> Fill:
-        return await self._within(self._chain.fill(signature))
+    async def fills(self, signatures: Sequence[str]) -> list[Fill | None]:
+        return await self._within(self._chain.fills(signatures))
 
     def on_status(self, listener: Callable[[Sequence[str]], None]) -> None:
         self._chain.on_status(listener)

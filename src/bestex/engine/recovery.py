@@ -1,4 +1,4 @@
-"""Recovery: fold every open order that no living engine holds, and put it back where it belongs."""
+"""Recovery: fold every unsettled order that no living engine holds, and put it back where it belongs."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -32,7 +32,7 @@ class Recovery:
         self._tokens = tokens
 
     async def claim(self) -> tuple[int, list[OrderLog]]:
-        """Claim the next open orders: how many leases were had, and the orders to go on with."""
+        """Claim the next unsettled orders: how many leases were had, and the orders to go on with."""
         leases = await self._journal.claim(CLAIM_ORDERS)
         return len(leases), await self.read(leases)
 
@@ -72,9 +72,9 @@ class Recovery:
     def _end(self, events: list[Event], lease: Lease, error: UnknownTokenError) -> None:
         """End an order whose token left the registry, unless a transaction of it may still land."""
         state = fold(events)
-        if state.ended:
+        if state.settled:
             return
-        if state.status in (None, Status.SUBMITTED):
+        if state.status in (None, Status.SUBMITTED, Status.CONFIRMED):
             _log.error("recovery.token_missing", order_id=lease.order_id, error=str(error))
             return
         story = AttemptStory(state.attempt, FailureCode.UNKNOWN_TOKEN.value, str(error))

@@ -21,6 +21,7 @@ from bestex.engine.intake import (
     PendingOutcomeError,
 )
 from bestex.engine.order_log import OrderLog
+from bestex.engine.signing import SigningGate
 from bestex.journal.memory import MemoryDatabase, MemoryJournal
 from bestex.journal.writer import CommitUnknownError, MergedRows, Verdict
 from tests.support.clock import FakeClock
@@ -41,8 +42,9 @@ class Desk:
         self.store: HeldStore = holding(self.journal)
         self.handed_on: list[OrderLog] = []
         self.open = 0
+        self.gate = SigningGate()
         self.intake = Intake(
-            self.journal, clock, FixedIds(), limits, lambda: 0, lambda: self.open, self.handed_on.append
+            self.journal, clock, FixedIds(), limits, self.gate, lambda: 0, lambda: self.open, self.handed_on.append
         )
 
     def accepting(self, request: OrderRequest = REQUEST, key: str | None = None) -> "asyncio.Task[str]":

@@ -9,7 +9,7 @@ from structlog.testing import capture_logs
 from bestex.domain.errors import FailureCode
 from bestex.domain.events import RoutingDetail, SignedTransaction
 from bestex.domain.lifecycle import Status
-from bestex.engine.landing import expiry_is_proven
+from bestex.engine.decision import expiry_is_proven
 from bestex.ports import BlockHeight, Commitment, StatusReport, TransactionStatus
 from tests.support.orders import HAPPY
 from tests.support.small_engine import HANG, LIMITS, SmallEngine, Trouble, signature, small_engine
@@ -40,10 +40,10 @@ async def test_an_attempt_that_two_looks_are_at_while_its_fill_is_asked_for_conc
 
 async def confirm_by_two_looks(small: SmallEngine) -> None:
     order_id, other = await submitted(small, 2)
-    small.chain.fills.clear()
+    small.chain.tells_fills.clear()
     small.chain.tell(signature(order_id), CONFIRMED)
-    await small.until(lambda: small.chain.calls["fill"] == 2)  # for the hint, and for the regular look
-    small.chain.fills.set()
+    await small.until(lambda: small.chain.calls["fills"] == 2)  # for the hint, and for the regular look
+    small.chain.tells_fills.set()
     assert (await small.until_status(order_id)).status == "confirmed"
     small.chain.tell(signature(other), CONFIRMED)
     assert (await small.until_status(other)).status == "confirmed"
@@ -55,11 +55,11 @@ async def confirm_by_two_looks(small: SmallEngine) -> None:
 async def test_an_attempt_read_anew_while_its_fill_is_asked_for_concludes_once() -> None:
     async with small_engine(limits=replace(LIMITS, chain_deadline_s=60.0)) as small:
         [order_id] = await submitted(small)
-        small.chain.fills.clear()
+        small.chain.tells_fills.clear()
         small.chain.tell(signature(order_id), CONFIRMED)
-        await small.until(lambda: small.chain.calls["fill"] >= 1)
+        await small.until(lambda: small.chain.calls["fills"] >= 1)
         await small.engine.cancel(order_id)  # from here on, the state that landing has is behind
-        small.chain.fills.set()
+        small.chain.tells_fills.set()
         assert (await small.until_status(order_id)).cancel_requested
         await small.clock.advance(5)
         assert await small.statuses(order_id) == [*HAPPY[:-1], Status.SUBMITTED, Status.CONFIRMED]
@@ -108,12 +108,12 @@ async def test_a_look_that_breaks_or_hangs_is_repeated(trouble: Trouble, method:
 async def test_a_fill_that_breaks_or_hangs_stops_nobody_else(trouble: Trouble) -> None:
     async with small_engine() as small:
         bad, good = await submitted(small, 2)
-        small.chain.trouble_with["fill", signature(bad)] = trouble
+        small.chain.trouble_with["fills", signature(bad)] = trouble
         small.chain.known = {signature(bad): CONFIRMED, signature(good): CONFIRMED}
         small.chain.hint([signature(bad), signature(good)])
         assert (await small.until_status(good)).status == "confirmed"
         assert await small.statuses(bad) == list(HAPPY[:-1])
-        del small.chain.trouble_with["fill", signature(bad)]
+        del small.chain.trouble_with["fills", signature(bad)]
         assert (await small.until_status(bad)).status == "confirmed"
         assert await small.statuses(bad) == list(HAPPY)
 

@@ -75,7 +75,7 @@ async def test_a_ledger_that_went_away_gets_everything_once_when_it_returns(kind
     during = await world.world.chain.finalized_height()
     assert during.slot < before.slot + 40, "no slot is final while its transactions are on their way to the ledger"
     await world.pass_time(10)
-    fills = [await world.world.chain.fill(transaction.signature) for transaction in transactions]
+    fills = [await world.fill(transaction.signature) for transaction in transactions]
     assert (await world.world.control.status()).transactions == 3
     await world.restart()
     assert (await world.world.control.status()).transactions == 3
@@ -110,7 +110,7 @@ async def test_old_transactions_leave_memory_and_are_still_found(monkeypatch: py
     signatures = [transaction.signature for transaction in transactions]
     report = await world.world.chain.statuses([*signatures, "unknown"])
     assert [status is not None for status in report.statuses] == [True] * 8 + [False]
-    assert (await world.world.chain.fill(signatures[0])).amount_in == 10**9
+    assert (await world.fill(signatures[0])).amount_in == 10**9
 
 
 async def test_a_swap_stays_shown_when_its_old_bytes_are_sent_again_after_a_restart() -> None:

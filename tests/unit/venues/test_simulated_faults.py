@@ -150,7 +150,7 @@ async def test_an_error_on_a_dying_fork_vanishes_with_all_its_effects() -> None:
     await world.pass_time(5)
     status = await world.until_known(transaction.signature)
     assert status.error is None
-    fill = await world.world.chain.fill(transaction.signature)
+    fill = await world.fill(transaction.signature)
     assert await world.balance("SOL") == sol - fill.amount_in - fill.fee_paid
 
 
@@ -212,7 +212,7 @@ async def test_an_unreachable_chain_answers_nothing_until_the_outage_ends() -> N
         lambda: world.world.chain.send(transaction),
         lambda: world.report(transaction.signature),
         lambda: world.world.chain.finalized_height(),
-        lambda: world.world.chain.fill(transaction.signature),
+        lambda: world.world.chain.fills([transaction.signature]),
         lambda: world.built("SOL", "USDC", "1"),
     ):
         with pytest.raises(ChainUnreachableError):

@@ -162,7 +162,9 @@ async def test_under_instant_nothing_suspends_from_quote_to_send() -> None:
     world.start()
     await world.clock.settle()
     assert at_once(world.world.chain.statuses([transaction.signature])).statuses[0] is not None
-    assert at_once(world.world.chain.fill(transaction.signature)).amount_out == quote.amount_out
+    [fill] = at_once(world.world.chain.fills([transaction.signature]))
+    assert fill is not None
+    assert fill.amount_out == quote.amount_out
     await world.close()
 
 

@@ -151,7 +151,7 @@ async def test_connections_cut_under_load_lose_and_double_nothing(dsn: str, ledg
         return all((await world.world.chain.statuses(signatures)).statuses)
 
     await world.until(all_known, 60)
-    fills = [await world.world.chain.fill(signature) for signature in signatures]
+    fills = [await world.fill(signature) for signature in signatures]
     await world.restart()
     sol = world.tokens.get("SOL").mint
     assert (await world.balances())[sol] == start[sol] - sum(fill.amount_in + fill.fee_paid for fill in fills)

@@ -12,7 +12,7 @@ from typing import Final
 
 import msgspec
 
-from bestex.domain.errors import ChainUnreachableError, FailureCode, NotFoundError
+from bestex.domain.errors import ChainUnreachableError, FailureCode
 from bestex.domain.events import SignedTransaction
 from bestex.domain.route import Fill
 from bestex.ports import BlockHeight, Clock, Commitment, StatusReport, TransactionStatus
@@ -132,14 +132,11 @@ class SimulatedChain:
         view = self._view()
         return BlockHeight(view.endpoint, block_height(view.finalized_slot), view.finalized_slot)
 
-    async def fill(self, signature: str) -> Fill:
+    async def fills(self, signatures: Sequence[str]) -> list[Fill | None]:
         self._reach()
-        row = self._books.visible.get(signature)
-        if row is None:
-            row = (await self._rows([signature])).get(signature)
-        if row is None or row.error is not None:
-            raise NotFoundError(f"no executed swap is known by the signature {signature}")
-        return Fill(row.amount_in, row.amount_out, row.network_fee)
+        visible = self._books.visible
+        rows = visible if all(map(visible.__contains__, signatures)) else await self._rows(signatures)
+        return [_fill(rows.get(signature)) for signature in signatures]
 
     def on_status(self, listener: Callable[[Sequence[str]], None]) -> None:
         self._books.on_commit(listener)
@@ -323,6 +320,12 @@ class SimulatedChain:
                 del self._blockhashes[next(iter(self._blockhashes))]
             self._blockhashes[slot] = known
         return known
+
+
+def _fill(row: LandedTransaction | None) -> Fill | None:
+    if row is None or row.error is not None:
+        return None
+    return Fill(row.amount_in, row.amount_out, row.network_fee)
 
 
 def _mark(marks: dict[str, None], signature: str) -> None:

@@ -1,0 +1,144 @@
+"""The published head: the end of the log, kept outside the database, so that a journal older than the world shows.
+
+A file of one line, rewritten in place after every commit and before anybody learns of it: so nothing that was sent
+stands behind the published head. It outlives the engine and the database; against the machine's own death it is
+synced once a second.
+"""
+
+import asyncio
+import os
+from datetime import datetime
+from pathlib import Path
+from typing import Final
+
+import msgspec
+import structlog
+
+from bestex.domain.errors import JournalConfigurationError
+from bestex.domain.events import timestamp_text
+from bestex.ports import Clock, LogHead
+
+SYNC_EVERY_S: Final = 1.0
+_LINE_BYTES: Final = 256
+"""One length for all, so that a line never keeps the end of a longer one; within a disk's sector."""
+
+_log = structlog.get_logger(__name__)
+
+
+class PublishedHead(msgspec.Struct, frozen=True, rename="camel"):
+    """What the file holds."""
+
+    journal_id: str
+    position: int
+    hash: str  # hex
+    published_at: datetime
+
+
+class HeadFile:
+    """The file of one journal's head."""
+
+    def __init__(self, path: Path, journal_id: str, clock: Clock) -> None:
+        self.path = path
+        self._journal_id = journal_id
+        self._clock = clock
+        self._file: int | None = None
+        self._unsynced = False
+        self._failing = False
+
+    def read(self) -> PublishedHead | None:
+        """What was published last; None when there is no file. `JournalConfigurationError` when it makes no sense."""
+        return read_head(self.path)
+
+    def open(self) -> None:
+        """Get ready to publish. `JournalConfigurationError` when the file cannot be written."""
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        except OSError as error:
+            raise JournalConfigurationError(
+                f"the log's head cannot be published in {self.path}: {error}. Name another file in BESTEX_HEAD_FILE."
+            ) from error
+
+    def publish(self, position: int, row_hash: bytes) -> None:
+        """Write the head down; a listener of the journal. What keeps it from being written is logged."""
+        if self._file is None:
+            return
+        line = (
+            f'{{"journalId":"{self._journal_id}","position":{position},"hash":"{row_hash.hex()}",'
+            f'"publishedAt":"{timestamp_text(self._clock.now_us())}"}}'
+        )
+        try:
+            os.pwrite(self._file, line.ljust(_LINE_BYTES - 1).encode() + b"\n", 0)
+        except OSError as error:
+            if not self._failing:
+                _log.error("head.not_published", file=str(self.path), error=str(error))
+            self._failing = True
+        else:
+            self._failing = False
+            self._unsynced = True
+
+    def set_aside(self, now_us: int) -> Path | None:
+        """Keep what was published under another name, before another history is; the new name."""
+        if not self.path.exists():
+            return None
+        aside = self.path.with_name(f"{self.path.name}.superseded-{now_us // 1_000_000}")
+        self.path.replace(aside)
+        self.close()
+        self.open()
+        return aside
+
+    async def run(self) -> None:
+        """Sync regularly, until cancelled."""
+        while True:
+            await self._clock.sleep(SYNC_EVERY_S)
+            if self._unsynced and self._file is not None:
+                self._unsynced = False
+                try:
+                    await asyncio.to_thread(os.fsync, self._file)
+                except OSError as error:
+                    _log.error("head.not_synced", file=str(self.path), error=str(error))
+
+    def close(self) -> None:
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
+
+
+def head_path(data_dir: Path, journal_id: str) -> Path:
+    """Where a journal's head is published when nothing else is said."""
+    return data_dir / "heads" / f"{journal_id}.json"
+
+
+def read_head(path: Path) -> PublishedHead | None:
+    """The head in a file; None when there is no file. `JournalConfigurationError` when it makes no sense."""
+    try:
+        text = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise JournalConfigurationError(f"the published head {path} cannot be read: {error}") from error
+    if not text:  # opened, and nothing published yet
+        return None
+    try:
+        return msgspec.json.decode(text, type=PublishedHead)
+    except msgspec.MsgspecError as error:
+        raise JournalConfigurationError(f"the file {path} is no published head: {error}") from error
+
+
+def why_behind(published: PublishedHead | None, head: LogHead, row_hash: bytes | None) -> str | None:
+    """What is wrong with a journal by its published head; None when it has all that was published.
+
+    `row_hash` is the journal's own at the published position.
+    """
+    if published is None or published.position == 0:
+        return None
+    if published.journal_id != head.journal_id:
+        return f"the published head is of another journal, {published.journal_id}"
+    if head.position < published.position:
+        missing = published.position - head.position
+        return (
+            f"the journal ends at {head.position}, and {published.position} was published: {missing} rows are missing"
+        )
+    if row_hash is None or row_hash.hex() != published.hash:
+        return f"the journal's row {published.position} is not the one that was published: its history is another"
+    return None
