@@ -23,6 +23,7 @@ from bestex.api.feed import Feed
 from bestex.api.guard import Guard
 from bestex.api.market import MarketReader
 from bestex.api.operations import OperationsReader
+from bestex.api.operator import OperatorReader
 from bestex.api.orders import OrderReader
 from bestex.api.server import HttpServer, listen
 from bestex.api.stream import EntryStream, OpenStreams, StatusStream
@@ -32,6 +33,7 @@ from bestex.domain.tokens import TokenRegistry, load_tokens
 from bestex.engine.engine import Engine, EngineLimits
 from bestex.engine.intake import IntakeLimits
 from bestex.engine.landing import LandingLimits
+from bestex.engine.operator import Operator
 from bestex.engine.retry import RetryPolicy
 from bestex.hub import LocalHub
 from bestex.journal.embedded import EmbeddedPostgres, EmbeddedPostgresError
@@ -40,7 +42,7 @@ from bestex.journal.migrations import has_journal, migrate
 from bestex.journal.postgres import LOST, PostgresJournal
 from bestex.journal.published_head import HeadFile, head_path, why_behind
 from bestex.observability import Metrics, RecoveryProgress, set_up_logging
-from bestex.ports import HaltCause
+from bestex.ports import HaltCause, LogHead
 from bestex.routing.router import QuoteLimits, Router
 from bestex.venues.simulated.faults import parse_faults
 from bestex.venues.simulated.ledger import LedgerUnavailableError
@@ -157,15 +159,24 @@ class Process:
             router = Router(world.venues, self._clock, limits)
             engine = Engine(journal, router, world.chain, self._tokens, self._clock, self._ids, engine_limits(settings))
             exits.push_async_callback(engine.stop)
+            operator = Operator(
+                engine,
+                journal,
+                engine.chain,
+                world.wallet,
+                self._tokens,
+                self._clock,
+                lambda: self._publish_anew(journal, exits),
+            )
+            exits.push_async_callback(operator.stop)
             if behind is not None:
                 await journal.halt(behind, HaltCause.JOURNAL_BEHIND)
-            if (halt := await engine.keep_halt()) is not None:
-                _log.warning("engine.halted", reason=halt.reason, cause=halt.cause.value)
+            await operator.obey()
             self._start("landing", engine.run(), exits)
 
             streams = OpenStreams()
             self._show_gauges(metrics, engine, hub, streams)
-            app = self._application(engine, journal, hub, router, world, metrics, streams)
+            app = self._application(engine, operator, journal, hub, router, world, metrics, streams)
             server = HttpServer(app, listener, streams)
             serving = asyncio.create_task(server.run(), name="server")
             recovering = asyncio.create_task(self._recover(engine, began), name="recovery")
@@ -191,21 +202,34 @@ class Process:
         settings = self._settings
         head = await journal.log_head()
         path = settings.head_file or head_path(settings.data_dir, head.journal_id)
-        self._head_file = file = HeadFile(path, head.journal_id, self._clock)
-        published = file.read()
+        self._head_file = HeadFile(path, head.journal_id, self._clock)
+        published = self._head_file.read()
         row_hash = await journal.hash_at(published.position) if published is not None else None
-        journal.on_head(file.publish)
+        journal.on_head(self._head_file.publish)
+        exits.callback(self._head_file.close)
         if (behind := why_behind(published, head, row_hash)) is not None:
             return behind
-        file.open()
-        file.publish(head.position, head.hash)
-        exits.callback(file.close)
-        self._start("published head", file.run(), exits)
+        self._begin_publishing(head, exits)
         return None
+
+    async def _publish_anew(self, journal: PostgresJournal, exits: AsyncExitStack) -> None:
+        """Publish the head of a journal that was behind, now that it is reconciled; the old head is set aside."""
+        head, published = await journal.log_head(), self._head_file.read()
+        row_hash = await journal.hash_at(published.position) if published is not None else None
+        if why_behind(published, head, row_hash) is not None:
+            aside = self._head_file.set_aside(self._clock.now_us())
+            _log.warning("head.superseded", kept_as=str(aside))
+            self._begin_publishing(await journal.log_head(), exits)
+
+    def _begin_publishing(self, head: LogHead, exits: AsyncExitStack) -> None:
+        self._head_file.open()
+        self._head_file.publish(head.position, head.hash)
+        self._start("published head", self._head_file.run(), exits)
 
     def _application(
         self,
         engine: Engine,
+        operator: Operator,
         journal: PostgresJournal,
         hub: LocalHub,
         router: Router,
@@ -222,6 +246,7 @@ class Process:
             OrderReader(engine, journal, entry),
             MarketReader(router, self._tokens, world.wallet, world.control),
             OperationsReader(not_ready, metrics.text),
+            OperatorReader(operator, journal, self._tokens),
         )
         application = Application(
             entry,

@@ -4,7 +4,7 @@ Each port has one contract suite in `tests/contracts` that every adapter passes.
 """
 
 from asyncio import Future
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Container, Coroutine, Mapping, Sequence
 from enum import StrEnum
 from typing import Any, Protocol
 
@@ -272,10 +272,35 @@ class Chain(Protocol):
         """Have `listener` called with signatures whose status may have changed: a hint to look now."""
 
 
+class WalletTransaction(msgspec.Struct, frozen=True):
+    """A landed transaction of the wallet's, as its own history shows it."""
+
+    signature: str
+    slot: int
+    landed_us: int  # block time, Unix microseconds
+    order_id: str  # the memo, with the attempt
+    attempt: int
+    venue: str
+    pool: str
+    mint_in: str
+    mint_out: str
+    asked_in: int  # base units that the swap was to take
+    amount_in: int  # base units that it took; 0 when it failed
+    amount_out: int  # base units that it paid; 0 when it failed
+    network_fee: int  # lamports, charged in any case
+    error: str | None = None  # a FailureCode value, when it executed with an error
+
+
 class Wallet(Protocol):
     address: str
 
     async def balances(self) -> list[Balance]: ...
+
+    async def history(self, before: str | None, limit: int) -> list[WalletTransaction]:
+        """What landed, newest first; `before`: the signature that the page before ended with.
+
+        Raises `ChainUnreachableError`.
+        """
 
 
 class SimulationStatus(msgspec.Struct, frozen=True, rename="camel"):
@@ -352,8 +377,8 @@ class Dispatcher(Protocol):
     def dispatch(self, order_id: str, job: Job) -> None:
         """Run `job` as soon as there is room, and never beside another of the same order."""
 
-    async def drain(self, seconds: float) -> None:
-        """Start nothing more, and wait for what executes, for at most `seconds`."""
+    async def drain(self, seconds: float, finish: Container[str]) -> None:
+        """Start nothing more and stop what executes; first wait for the orders in `finish`, for at most `seconds`."""
 
     async def stop(self) -> None:
         """Stop what executes where it stands, and take no more."""

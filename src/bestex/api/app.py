@@ -19,6 +19,7 @@ from bestex.api.execute import OrderEntry, problem_of
 from bestex.api.feed import Feed
 from bestex.api.market import MarketReader, MarketRoutes, SimulationRoutes
 from bestex.api.operations import OperationsReader, OperationsRoutes
+from bestex.api.operator import OperatorReader, OperatorRoutes
 from bestex.api.orders import OrderReader, OrderRoutes
 from bestex.api.problems import ProblemError
 from bestex.api.requests import MAX_BODY_BYTES
@@ -72,7 +73,9 @@ class Application:
             await self._rest(scope, receive, send)
 
 
-def create_rest(orders: OrderReader, market: MarketReader, operations: OperationsReader) -> Litestar:
+def create_rest(
+    orders: OrderReader, market: MarketReader, operations: OperationsReader, hand: OperatorReader
+) -> Litestar:
     """Everything that is not hot."""
     return Litestar(
         route_handlers=[
@@ -80,6 +83,7 @@ def create_rest(orders: OrderReader, market: MarketReader, operations: Operation
             MarketRoutes,
             SimulationRoutes,
             OperationsRoutes,
+            OperatorRoutes,
             create_static_files_router(
                 path=_ASSETS, directories=[_swagger_assets()], include_in_schema=False, name="swagger-ui"
             ),
@@ -87,6 +91,7 @@ def create_rest(orders: OrderReader, market: MarketReader, operations: Operation
         dependencies={
             "reader": Provide(lambda: orders, sync_to_thread=False),
             "market": Provide(lambda: market, sync_to_thread=False),
+            "hand": Provide(lambda: hand, sync_to_thread=False),
             "operations": Provide(lambda: operations, sync_to_thread=False),
         },
         exception_handlers={

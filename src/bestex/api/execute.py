@@ -51,7 +51,7 @@ def problem_of(error: BestexError) -> ProblemError:
         case IntakeFullError():
             return ProblemError("intake-full", str(error), retry_after_s=RETRY_AFTER_S)
         case HaltedError():
-            return ProblemError("halted", str(error), retry_after_s=RETRY_AFTER_S)
+            return ProblemError("halted", str(error))
         case KeyUnderWayError():
             return ProblemError("key-under-way", str(error), retry_after_s=RETRY_AFTER_S)
         case KeyReusedError():

@@ -4,7 +4,7 @@ from collections.abc import AsyncGenerator, Sequence
 from typing import Final
 
 from bestex.domain.errors import NotFoundError
-from bestex.domain.events import StoredEvent
+from bestex.domain.events import StoredEvent, settles
 from bestex.domain.lifecycle import ENDS
 from bestex.ports import Hub, Journal
 
@@ -13,9 +13,11 @@ FEED_PAGE: Final = 500
 
 
 async def follow_order(
-    journal: Journal, hub: Hub, order_id: str, after_seq: int
+    journal: Journal, hub: Hub, order_id: str, after_seq: int, *, until_settled: bool = False
 ) -> AsyncGenerator[list[StoredEvent], None]:
     """The order's events behind `after_seq`: first its history, maybe empty, then each batch; ends with the order.
+
+    An executed order's first `confirmed` is its end; with `until_settled`, the note that it is final, or lost for good.
 
     Subscribing before reading closes the gap between history and live; sequence numbers drop what stands in both.
     `NotFoundError` for an unknown order.
@@ -27,7 +29,7 @@ async def follow_order(
             raise NotFoundError(f"there is no order {order_id}")
         last_seq = max(after_seq, history[-1].event.seq)
         yield [event for event in history if event.event.seq > after_seq]
-        ended = history[-1].event.status in ENDS
+        ended = _is_end(history[-1], until_settled)
         while not ended:
             pushed = await subscription.next()
             if pushed is None:  # the queue overflowed: the journal has what was dropped
@@ -35,10 +37,14 @@ async def follow_order(
             fresh = [event for event in pushed if event.event.seq > last_seq]
             if fresh:
                 last_seq = fresh[-1].event.seq
-                ended = fresh[-1].event.status in ENDS
+                ended = _is_end(fresh[-1], until_settled)
                 yield fresh
     finally:
         subscription.close()
+
+
+def _is_end(stored: StoredEvent, until_settled: bool) -> bool:
+    return settles(stored.event) if until_settled else stored.event.status in ENDS
 
 
 async def follow_all(

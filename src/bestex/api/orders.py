@@ -15,7 +15,8 @@ from bestex.domain.errors import NotFoundError
 from bestex.domain.events import Event, Update, update_of
 from bestex.domain.lifecycle import Status
 from bestex.domain.orders import OrderView
-from bestex.engine.engine import AlreadyEndedError, Engine
+from bestex.engine.engine import Engine
+from bestex.engine.errors import AlreadyEndedError
 from bestex.ports import Journal
 
 OrderId = FromPath[str]

@@ -71,6 +71,7 @@ KINDS: Final = MappingProxyType(
             "The journal is older than its published head",
             "Orders may have executed that it does not know. `bestex reconcile` finds them, then `bestex resume`.",
         ),
+        "not-halted": ProblemKind(409, "The engine signs", "Halt it first: `bestex halt`."),
         "not-unknown": ProblemKind(
             409,
             "There is nothing to decide about this order",

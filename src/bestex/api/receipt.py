@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from bestex.api.budget import Budget
 from bestex.domain.events import (
     AttemptStory,
     BuildingDetail,
@@ -14,7 +15,6 @@ from bestex.domain.events import (
     RoutingDetail,
     SubmittedDetail,
 )
-from bestex.domain.lifecycle import ENDS, Status
 
 
 class Fill(msgspec.Struct, frozen=True, rename="camel"):
@@ -48,33 +48,34 @@ class AttemptReceipt(msgspec.Struct, rename="camel", omit_defaults=True):
     signature: str | None = None
     outcome: Outcome | None = None
     fill: Fill | None = None
-    latency_ms: dict[str, float] = msgspec.field(default_factory=dict)  # time in each status
+    latency_ms: dict[str, float] = msgspec.field(default_factory=dict)
+    """Where the attempt's time went, stage by stage; a stage that no process saw whole is left out.
+
+    pause: waited before it, on purpose. route: to the choice; each venue's own time stands in `quotes`. build: to
+    signed. commit: to on disk. send: to the endpoint's answer. land: until the chain showed it. confirm: until its end
+    was recorded.
+    """
 
 
 class Receipt(msgspec.Struct, frozen=True, rename="camel"):
     order_id: str
     status: str
     attempts: list[AttemptReceipt]
-    latency_ms: dict[str, float]  # queue: from accepted to the first routing; total: to the end, once ended
+    latency_ms: dict[str, float]
+    """accept: to the commit that the 202 waits for. queue: from there to the first routing. total: to the end, once
+    ended. finalize: from there until the swap was final."""
 
 
 def receipt_of(events: Sequence[Event]) -> Receipt:
     """The receipt that an order's events, from the first on, amount to."""
     attempts: dict[int, AttemptReceipt] = {}
-    latency: dict[str, float] = {}
-    first = events[0]
-    for before, event in zip([None, *events[:-1]], events, strict=True):
+    for event in events:
         attempt = attempts.setdefault(event.attempt, AttemptReceipt(event.attempt)) if event.attempt else None
-        if before is not None and before.status is not Status.PENDING and before.attempt in attempts:
-            spent = attempts[before.attempt].latency_ms
-            stage = before.status.value
-            spent[stage] = round(spent.get(stage, 0.0) + _milliseconds(before, event), 3)
-        if event.status is Status.ROUTING:
-            latency.setdefault("queue", _milliseconds(first, event))
-        if event.status in ENDS:
-            latency.setdefault("total", _milliseconds(first, event))
         _add(attempts, attempt, event)
-    return Receipt(first.order_id, events[-1].status.value, list(attempts.values()), latency)
+    budget = Budget(events)
+    for attempt in attempts.values():
+        attempt.latency_ms = budget.of_attempt(attempt.attempt)
+    return Receipt(events[0].order_id, events[-1].status.value, list(attempts.values()), budget.of_order())
 
 
 def _add(attempts: dict[int, AttemptReceipt], attempt: AttemptReceipt | None, event: Event) -> None:
@@ -111,7 +112,3 @@ def _give_up(attempts: dict[int, AttemptReceipt], story: AttemptStory) -> None:
     attempt.outcome = Outcome(story.code, story.message)
     if story.quotes:
         attempt.quotes = story.quotes
-
-
-def _milliseconds(before: Event, after: Event) -> float:
-    return (after.at_us - before.at_us) / 1000

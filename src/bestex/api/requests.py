@@ -252,6 +252,14 @@ def read_after(text: str | None, parameter: str = "after") -> int | None:
     return int(text)
 
 
+def read_until(text: str | None) -> bool:
+    """Whether a stream goes on behind the first `confirmed`, as `?until=finalized` asks."""
+    if text not in (None, "finalized"):
+        problem = FieldProblem("must be finalized, or left out", parameter="until")
+        raise ProblemError("validation", "1 parameter is bad", (problem,))
+    return text is not None
+
+
 def read_order_id(text: str) -> str:
     """An order id in its canonical form. `ProblemError` malformed-id."""
     if _ORDER_ID.fullmatch(text) is None:

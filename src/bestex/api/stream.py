@@ -11,7 +11,7 @@ from bestex.api.asgi import Receive, Scope, Send
 from bestex.api.execute import OrderEntry, problem_of
 from bestex.api.following import follow_order
 from bestex.api.problems import ProblemError
-from bestex.api.requests import MAX_BODY_BYTES, read_after, read_order_id, read_query
+from bestex.api.requests import MAX_BODY_BYTES, read_after, read_order_id, read_query, read_until
 from bestex.domain.errors import BestexError, NotFoundError
 from bestex.domain.events import StoredEvent, Update, update_of
 from bestex.ports import Hub, Journal
@@ -97,8 +97,9 @@ class StatusStream:
     async def _serve(self, scope: Scope, send: Send, order_id: str) -> None:
         code, reason = CLOSE_DONE, ""
         try:
-            after = read_after(read_query(scope["query_string"]).get("after"))
-            await self._push(send, read_order_id(order_id), after or 0)
+            query = read_query(scope["query_string"])
+            after, until_settled = read_after(query.get("after")), read_until(query.get("until"))
+            await self._push(send, read_order_id(order_id), after or 0, until_settled)
         except ProblemError as error:
             code, reason = CLOSE_MALFORMED_ID, str(error)
         except NotFoundError as error:
@@ -110,8 +111,9 @@ class StatusStream:
         with suppress(OSError, RuntimeError):
             await send({"type": "websocket.close", "code": code, "reason": reason})
 
-    async def _push(self, send: Send, order_id: str, after: int) -> None:
-        async with aclosing(follow_order(self._journal, self._hub, order_id, after)) as batches:
+    async def _push(self, send: Send, order_id: str, after: int, until_settled: bool) -> None:
+        following = follow_order(self._journal, self._hub, order_id, after, until_settled=until_settled)
+        async with aclosing(following) as batches:
             history = await anext(batches)
             await send(_text(_History([update_of(stored.event) for stored in history])))
             async for events in batches:

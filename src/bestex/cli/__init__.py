@@ -5,12 +5,13 @@ from typing import Annotated, Final
 import typer
 
 from bestex import __version__
-from bestex.cli.commands import look, serve, sim, trade
+from bestex.cli.commands import look, operate, serve, sim, trade
 from bestex.cli.exit_codes import EPILOG
 
 ENGINE: Final = "Engine"
 TRADE: Final = "Trade"
 LOOK: Final = "Look"
+OPERATE: Final = "Operate"
 
 app = typer.Typer(
     name="bestex",
@@ -52,6 +53,8 @@ app.command(rich_help_panel=LOOK, epilog=EPILOG)(look.show)
 app.command(rich_help_panel=LOOK, epilog=EPILOG)(look.wallet)
 app.command(rich_help_panel=LOOK, epilog=EPILOG)(look.tokens)
 app.command(rich_help_panel=ENGINE)(serve.serve)
+for command in (operate.halt, operate.resume, operate.resolve, operate.reconcile):
+    app.command(rich_help_panel=OPERATE, epilog=EPILOG)(command)
 app.add_typer(sim.sim, name="sim", rich_help_panel=ENGINE, epilog=EPILOG)
 
 

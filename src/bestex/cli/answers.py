@@ -125,6 +125,45 @@ class FaultValues(msgspec.Struct, frozen=True):
     faults: dict[str, float]
 
 
+class ReconcileProgressNow(msgspec.Struct, frozen=True):
+    stage: str
+    done: int
+    of: int | None = None
+
+
+class Contradiction(msgspec.Struct, frozen=True, rename="camel"):
+    order_id: str
+    signature: str
+    reason: str
+
+
+class Reconciled(msgspec.Struct, frozen=True, rename="camel"):
+    transactions: int
+    adopted: list[str] = []
+    unknown_orders: list[str] = []
+    foreign: list[str] = []
+    contradictions: list[Contradiction] = []
+
+
+class LogHead(msgspec.Struct, frozen=True, rename="camel"):
+    journal_id: str
+    position: int
+    hash: str
+
+
+class OperatorStatus(msgspec.Struct, frozen=True, rename="camel"):
+    halted: bool
+    open_orders: int
+    head: LogHead
+    reason: str | None = None
+    cause: str | None = None
+    since: str | None = None
+    reconciling: bool = False
+    reconcile_progress: ReconcileProgressNow | None = None
+    reconciled: Reconciled | None = None
+    reconcile_error: str | None = None
+
+
 def decode(raw: bytes | msgspec.Raw, kind: type[T]) -> T:
     """`raw` as a `kind`; `CommandError` when it is not one."""
     try:

@@ -128,6 +128,8 @@ class EngineClient:
                 return EngineUnavailableError(told, maybe_done=maybe_done)
             return CommandError(told, code)
         code_name = problem_code(problem)
+        if code_name == "halted":  # nothing was stored, and until a person resumes nothing will be
+            return ProblemError(problem)
         if code_name == "key-under-way" or exit_code_of(status) is ExitCode.UNAVAILABLE:
             return EngineUnavailableError(
                 problem.detail or problem.title,

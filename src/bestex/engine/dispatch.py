@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import deque
+from collections.abc import Container
 
 import structlog
 
@@ -41,12 +42,19 @@ class InlineDispatcher:
         else:
             self._waiting.append((order_id, job))
 
-    async def drain(self, seconds: float) -> None:
-        """Start nothing more, and wait for what executes, for at most `seconds`."""
+    async def drain(self, seconds: float, finish: Container[str]) -> None:
+        """Start nothing more and stop what executes; first wait for the orders in `finish`, for at most `seconds`."""
         self._stopped = True
         self._waiting.clear()
-        if self._executing:
-            await asyncio.wait(list(self._executing.values()), timeout=seconds)
+        finishing = []
+        for order_id, task in self._executing.items():
+            if order_id in finish:
+                finishing.append(task)
+            else:
+                task.cancel()
+        if finishing:
+            await asyncio.wait(finishing, timeout=seconds)
+        await self.stop()
 
     async def stop(self) -> None:
         """Stop what executes where it stands; the journal knows how to go on."""

@@ -14,6 +14,7 @@ from bestex.domain.orders import OrderState, OrderView, fold
 from bestex.domain.tokens import TokenRegistry
 from bestex.engine.decision import Done, Execute, decide
 from bestex.engine.dispatch import InlineDispatcher
+from bestex.engine.errors import AlreadyEndedError
 from bestex.engine.executor import Executor
 from bestex.engine.intake import Intake, IntakeLimits
 from bestex.engine.landing import Landing, LandingLimits
@@ -22,7 +23,7 @@ from bestex.engine.patience import PatientChain
 from bestex.engine.recovery import Recovery
 from bestex.engine.retry import RetryPolicy
 from bestex.engine.signing import SigningGate
-from bestex.ports import Append, Chain, Clock, Halt, HaltCause, Ids, Journal, Lease
+from bestex.ports import Append, Chain, Clock, Ids, Journal, Lease
 from bestex.routing.router import Router
 
 CANCEL_TRIES: Final = 20
@@ -61,14 +62,6 @@ class EngineLimits(msgspec.Struct, frozen=True):
     chain_deadline_s: float = 5.0  # for an answer of the chain's endpoint
 
 
-class AlreadyEndedError(JournalError):
-    """The order has ended: there is nothing to cancel."""
-
-
-class JournalBehindError(JournalError):
-    """The journal is older than its published head: nothing may be signed before it is reconciled."""
-
-
 class Engine:
     """Executes the orders that it accepts, and those that a dead engine left."""
 
@@ -85,9 +78,9 @@ class Engine:
         self._journal = journal
         self._clock = clock
         self.dispatcher = InlineDispatcher(limits.concurrency)
-        patient = PatientChain(chain, limits.chain_deadline_s)
+        self.chain = patient = PatientChain(chain, limits.chain_deadline_s)
         self.gate = SigningGate()
-        self.landing = Landing(patient, clock, ids, limits.landing, self._not_executed, self._refold)
+        self.landing = Landing(patient, clock, ids, limits.landing, self._not_executed, self.refold)
         self._executor = Executor(router, self.landing, self.gate, limits.retry, limits.build_deadline_s, clock, ids)
         self._recovery = Recovery(journal, clock, tokens)
         self._strays: dict[str, int] = {}  # unsettled orders that nobody here was at, when last swept; with their seq
@@ -175,35 +168,13 @@ class Engine:
             except JournalError as error:
                 _log.warning("engine.sweep_failed", error=str(error))
 
-    async def halt(self, reason: str) -> Halt:
-        """Have nothing signed from now on, over restarts too; what was signed is still resolved. The halt in force."""
-        await self._journal.halt(reason, HaltCause.OPERATOR)
-        return await self.keep_halt() or Halt(reason, HaltCause.OPERATOR, self._clock.now_us())
-
-    async def keep_halt(self) -> Halt | None:
-        """Obey the journal's halt; None when there is none."""
-        halt = await self._journal.halted()
-        if halt is not None:
-            self.gate.close(halt)
-        return halt
-
-    async def resume(self) -> None:
-        """Sign again. `JournalBehindError` while the journal is behind its published head: reconcile it first."""
-        halt = await self._journal.halted()
-        if halt is not None and halt.cause is HaltCause.JOURNAL_BEHIND:
-            raise JournalBehindError(f"{halt.reason}. Run `bestex reconcile` first.")
-        await self._open_gate()
-
-    async def _open_gate(self) -> None:
-        await self._journal.resume()
-        for order_id in sorted(self.gate.open()):
-            self._refold(order_id)
-
     async def drain(self, seconds: float) -> None:
-        """Take no more orders, and let those that execute come to where they are sent, for at most `seconds`."""
+        """Take no more orders and bring those that execute to a safe point, for at most `seconds`.
+
+        What is not signed yet stops where it stands; what is, is sent first.
+        """
         self.intake.closed = True
-        self._executor.stop_where_safe()
-        await self.dispatcher.drain(seconds)
+        await self.dispatcher.drain(seconds, self._executor.submitting)
 
     async def stop(self) -> None:
         """Take no more orders and leave those that run where they stand."""
@@ -258,7 +229,7 @@ class Engine:
     def _not_executed(self, log: OrderLog, story: AttemptStory) -> None:
         self.dispatcher.dispatch(log.order.id, lambda: self._executor.execute(log, story))
 
-    def _refold(self, order_id: str) -> None:
+    def refold(self, order_id: str) -> None:
         """Read an order anew and go on from there, if this engine still holds it."""
         self.dispatcher.dispatch(f"{order_id} refold", lambda: self._read_again(order_id))
 

@@ -1,9 +1,6 @@
 """Execute an order: attempts of route, build and submit until one is sent or the order ends."""
 
-import asyncio
-from collections.abc import Coroutine
 from contextlib import suppress
-from typing import Any
 
 import structlog
 
@@ -58,14 +55,7 @@ class Executor:
         self._build_deadline_s = build_deadline_s
         self._clock = clock
         self._ids = ids
-        self._resting: set[asyncio.Task[Any]] = set()  # executions that wait where stopping them loses nothing
-        self._stopping = False
-
-    def stop_where_safe(self) -> None:
-        """Have executions stop before their next attempt; those under way go on until they are sent."""
-        self._stopping = True
-        for task in self._resting:
-            task.cancel()
+        self.submitting: set[str] = set()  # orders between their signature and its first send: better not stopped
 
     async def execute(self, log: OrderLog, given_up: AttemptStory | None = None) -> None:
         """Execute the order from where its events left off; `given_up` is its last attempt, proven not executed.
@@ -100,7 +90,7 @@ class Executor:
             await log.failed(log.story(FailureCode.INTERNAL, f"a defect of the engine: {type(error).__name__}"))
 
     async def _attempts(self, log: OrderLog, given_up: AttemptStory | None) -> None:
-        while not self._stopping:
+        while True:
             paused_s = None
             if given_up is not None:
                 if log.state.cancel_requested:
@@ -110,7 +100,7 @@ class Executor:
                     await log.failed(given_up)
                     return
                 paused_s = self._policy.pause_s(given_up.attempt, self._ids.fraction())
-                await self._rest(self._clock.sleep(paused_s))
+                await self._clock.sleep(paused_s)
             if self._gate.halt is not None:
                 self._gate.held.add(log.order.id)
                 return
@@ -139,22 +129,19 @@ class Executor:
         if self._gate.halt is not None:  # nobody has the bytes, and nobody will
             return None
         log.signed()
-        submitted = SubmittedDetail(request.quote.venue, transaction.signature, transaction.last_valid_block_height)
+        self.submitting.add(log.order.id)
+        try:
+            await self._submit(log, request.quote.venue, transaction)
+        finally:
+            self.submitting.discard(log.order.id)
+        return None
+
+    async def _submit(self, log: OrderLog, venue: str, transaction: SignedTransaction) -> None:
+        """Put signature and bytes on disk, then send."""
+        submitted = SubmittedDetail(venue, transaction.signature, transaction.last_valid_block_height)
         await log.record(Status.SUBMITTED, submitted, transaction=transaction, sealed=seal(transaction))
         log.committed()
         await self._landing.land(log, transaction)
-        return None
-
-    async def _rest(self, waiting: Coroutine[Any, Any, None]) -> None:
-        """Wait for something; the execution may be stopped meanwhile."""
-        task = asyncio.current_task()
-        if task is None:
-            raise RuntimeError("an execution runs in a task")
-        self._resting.add(task)
-        try:
-            await waiting
-        finally:
-            self._resting.discard(task)
 
     async def _route(self, log: OrderLog) -> SwapRequest | AttemptStory:
         """Compare the venues and record the choice; the attempt's story when there is no quote to use."""

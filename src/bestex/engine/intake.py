@@ -123,7 +123,7 @@ class Intake:
         if self.closed:
             raise JournalUnavailableError("the engine is stopping")
         if (halt := self._gate.halt) is not None:
-            raise HaltedError(f"nothing is signed now: {halt.reason}")
+            raise HaltedError(halt.reason)
         if self._committing + self._waiting() >= self._limits.waiting:
             raise IntakeFullError(f"{self._limits.waiting} orders wait already")
         if self._committing + self._opened() >= self._limits.open:

@@ -123,8 +123,13 @@ class Landing:
     def reload(self, log: OrderLog) -> None:
         """Give up this view of an order: its next step depends on what another wrote."""
         if log.transaction is not None and (waiting := self._table.get(log.transaction.signature)) is not None:
-            self._forget(waiting)
+            self._drop(waiting)
         self._refold(log.order.id)
+
+    def forget(self, signature: str) -> None:
+        """Follow a transaction no more: a person has decided what became of it."""
+        if (waiting := self._table.get(signature)) is not None:
+            self._drop(waiting)
 
     async def run(self) -> None:
         """Follow hints and look at the whole table regularly, for ever."""
@@ -137,13 +142,13 @@ class Landing:
     def _wait_for(self, log: OrderLog, transaction: SignedTransaction) -> _Waiting:
         before = self._table.get(transaction.signature)
         if before is not None:
-            self._forget(before)
+            self._drop(before)
         waiting = _Waiting(log, transaction, self._clock.monotonic(), self._limits.note_after_s)
         self._table[transaction.signature] = waiting
         self._confirmed += not waiting.is_open
         return waiting
 
-    def _forget(self, waiting: _Waiting) -> None:
+    def _drop(self, waiting: _Waiting) -> None:
         del self._table[waiting.transaction.signature]
         self._confirmed -= not waiting.is_open
 
@@ -252,7 +257,7 @@ class Landing:
             case Look(known=known):
                 self._look_again(waiting, known)
             case GiveUp(code=code, message=message):
-                self._forget(waiting)
+                self._drop(waiting)
                 self._not_executed(waiting.log, waiting.log.story(code, message))
             case Finalize():
                 self._note(waiting, ConfirmedDetail(commitment=FINALIZED))
@@ -323,7 +328,7 @@ class Landing:
             return
         self._confirmed += was_open
         if waiting.log.state.settled:
-            self._forget(waiting)
+            self._drop(waiting)
         else:
             waiting.look_at = self._clock.monotonic() + self._limits.finality_every_s
 

@@ -106,7 +106,7 @@ class OrderLog:
             venue=building.venue if building else None,
             signature=submitted.signature if submitted else None,
             quotes=quotes,
-            timings=self.timings() if submitted else None,
+            timings=self.timings(),
         )
 
     # --- Where the time goes

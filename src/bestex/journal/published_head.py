@@ -50,7 +50,7 @@ class HeadFile:
         return read_head(self.path)
 
     def open(self) -> None:
-        """Get ready to publish. `JournalConfigurationError` when the file cannot be written."""
+        """From here on, publish. `JournalConfigurationError` when the file cannot be written."""
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
@@ -84,7 +84,6 @@ class HeadFile:
         aside = self.path.with_name(f"{self.path.name}.superseded-{now_us // 1_000_000}")
         self.path.replace(aside)
         self.close()
-        self.open()
         return aside
 
     async def run(self) -> None:

@@ -162,10 +162,17 @@ RECEIPT = {
                 "slippageBps": 1.73,
                 "feePaid": "0.000015",
             },
-            "latencyMs": {"routing": 316.0, "building": 401.0, "submitted": 2259.0},
+            "latencyMs": {
+                "route": 316.0,
+                "build": 401.0,
+                "commit": 4.0,
+                "send": 1.0,
+                "land": 1804.0,
+                "confirm": 450.0,
+            },
         }
     ],
-    "latencyMs": {"queue": 3.0, "total": 2979.0},
+    "latencyMs": {"accept": 2.0, "queue": 1.0, "total": 2979.0},
 }
 QUOTES = {
     "tokenIn": "SOL",

@@ -8,6 +8,7 @@ from rich.padding import Padding
 from rich.text import Text
 
 from bestex.cli.answers import OrdersPage, Receipt, ReceiptAttempt, unix_us
+from bestex.cli.views.budget import budget_view
 from bestex.cli.views.quotes import quote_reasons, quote_table
 from bestex.cli.views.steps import Step, swap_of_view
 from bestex.cli.views.text import (
@@ -15,7 +16,6 @@ from bestex.cli.views.text import (
     clean,
     duration_text,
     facts_table,
-    milliseconds_text,
     plain_table,
     price_text,
     request_text,
@@ -125,9 +125,8 @@ def whole_order_view(order: OrderView, steps: Sequence[Step], receipt: Receipt, 
     parts.append(timeline_view(steps, width, swap=swap, accepted_us=unix_us(order.created_at), quotes=False))
     for attempt in receipt.attempts:
         parts += [_heading(f"attempt {attempt.attempt}"), Padding(_attempt_view(attempt, order), (0, 0, 0, 2))]
-    latencies = _latency_text(receipt.latency_ms)
-    if latencies:
-        parts.append(Text.assemble(("\nlatency", "bold"), "  ", latencies))
+    if receipt.latency_ms:
+        parts += [_heading("latency budget"), Padding(budget_view(receipt), (0, 0, 0, 2))]
     return Group(*parts)
 
 
@@ -159,11 +158,4 @@ def _attempt_view(attempt: ReceiptAttempt, order: OrderView) -> RenderableType:
     if attempt.outcome is not None:
         outcome = attempt.outcome
         facts.add_row("given up", Text.assemble((clean(outcome.code), "yellow"), " ", clean(outcome.message)))
-    latencies = _latency_text(attempt.latency_ms)
-    if latencies:
-        facts.add_row("latency", Text(latencies))
     return Group(*parts, facts)
-
-
-def _latency_text(latency_ms: dict[str, float | None]) -> str:
-    return " · ".join(f"{clean(stage)} {milliseconds_text(ms)}" for stage, ms in latency_ms.items() if ms is not None)

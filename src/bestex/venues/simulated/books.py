@@ -165,6 +165,10 @@ class Books:
         """Those of the signatures that are in the ledger; raises `LedgerUnavailableError`."""
         return await self._ledger.find(signatures)
 
+    async def latest(self, before: str | None, limit: int) -> list[LandedTransaction]:
+        """What is in the ledger, newest first; raises `LedgerUnavailableError`."""
+        return await self._ledger.latest(before, limit)
+
     async def stored(self) -> None:
         """Wait until all that has happened so far is in the ledger; `run` must be running."""
         if self.fenced:

@@ -271,6 +271,8 @@ class SimulatedChain:
             amount_out=amount_out,
             network_fee=NETWORK_FEE,
             error=error.value if error else None,
+            pool=message.pool,
+            asked_in=message.amount_in,
         )
         books.land(row, pool)
         if self._faults.any:

@@ -33,6 +33,8 @@ class LandedTransaction(msgspec.Struct, frozen=True):
     amount_out: int  # base units that the wallet received; 0 when it failed
     network_fee: int  # lamports, charged in any case
     error: str | None  # a FailureCode value; None: the swap happened
+    pool: str = ""  # its address
+    asked_in: int = 0  # base units that the swap was to take
 
 
 class Adjustment(msgspec.Struct, frozen=True):
@@ -115,6 +117,9 @@ class Ledger(Protocol):
     async def since(self, slot: int) -> list[LandedTransaction]:
         """What landed at `slot` or later, by slot. Raises `LedgerUnavailableError`."""
 
+    async def latest(self, before: str | None, limit: int) -> list[LandedTransaction]:
+        """What landed, newest first, behind the signature `before`. Raises `LedgerUnavailableError`."""
+
     async def close(self) -> None: ...
 
 
@@ -176,9 +181,20 @@ class MemoryLedger:
             recent.append(row)
         return recent[::-1]
 
+    async def latest(self, before: str | None, limit: int) -> list[LandedTransaction]:
+        rows = sorted(self._landed.values(), key=_place, reverse=True)
+        if before is not None:
+            last = _place(self._landed[before])
+            rows = [row for row in rows if _place(row) < last]
+        return rows[:limit]
+
     async def close(self) -> None:
         pass
 
     def _check(self, epoch: int) -> None:
         if epoch != self._epoch:
             raise LedgerFencedError("the simulated chain's ledger was opened by another")
+
+
+def _place(row: LandedTransaction) -> tuple[int, str]:
+    return row.slot, row.signature

@@ -33,6 +33,9 @@ create table if not exists sim.transactions (
     check (error is null or (amount_in = 0 and amount_out = 0))
 );
 
+alter table sim.transactions add column if not exists pool text not null default '';
+alter table sim.transactions add column if not exists asked_in numeric(20) not null default 0;  -- failed ones, too
+
 create index if not exists transactions_slot on sim.transactions (slot);
 
 -- Changes of the wallet's balances that no transaction made.
@@ -57,12 +60,13 @@ create table if not exists sim.pools (
 );
 
 -- Makes a batch durable in one round trip. False: the ledger is another's, or this is a late copy of an earlier batch.
-create or replace function sim.commit_batch(
+drop function if exists sim.commit_batch;  -- an earlier release's, with other columns
+create function sim.commit_batch(
     p_epoch bigint, p_batch bigint, p_slot bigint, p_transactions bigint,
     p_undone text[],
     p_signature text[], p_tx_slot bigint[], p_landed_us bigint[], p_order_id text[], p_attempt int[],
     p_venue text[], p_mint_in text[], p_mint_out text[], p_amount_in text[], p_amount_out text[],
-    p_network_fee bigint[], p_error text[],
+    p_network_fee bigint[], p_error text[], p_pool text[], p_asked_in text[],
     p_number bigint[], p_adjusted_mint text[], p_adjusted_units text[], p_reason text[], p_at_us bigint[],
     p_mint text[], p_units text[],
     p_address text[], p_state_0 text[], p_state_1 text[], p_settled_us bigint[]
@@ -78,11 +82,11 @@ begin
     end if;
     insert into sim.transactions as t
         select s, tx_slot, landed_us, order_id, attempt, venue, mint_in, mint_out,
-               amount_in::numeric, amount_out::numeric, network_fee, error
+               amount_in::numeric, amount_out::numeric, network_fee, error, pool, asked_in::numeric
         from unnest(p_signature, p_tx_slot, p_landed_us, p_order_id, p_attempt, p_venue, p_mint_in, p_mint_out,
-                    p_amount_in, p_amount_out, p_network_fee, p_error)
+                    p_amount_in, p_amount_out, p_network_fee, p_error, p_pool, p_asked_in)
             as u (s, tx_slot, landed_us, order_id, attempt, venue, mint_in, mint_out,
-                  amount_in, amount_out, network_fee, error)
+                  amount_in, amount_out, network_fee, error, pool, asked_in)
         on conflict (signature) do update set
             slot = excluded.slot, landed_us = excluded.landed_us, amount_in = excluded.amount_in,
             amount_out = excluded.amount_out, network_fee = excluded.network_fee, error = excluded.error;

@@ -24,9 +24,9 @@ _COMMIT_TIMEOUT_S: Final = 10.0
 _CONNECT_TIMEOUT_S: Final = 5.0
 _ROW: Final = (
     "signature, slot, landed_us, order_id, attempt, venue, mint_in, mint_out, "
-    "amount_in::text, amount_out::text, network_fee, error"
+    "amount_in::text, amount_out::text, network_fee, error, pool, asked_in::text"
 )
-_COMMIT: Final = f"select sim.commit_batch({', '.join(f'${number}' for number in range(1, 29))})"
+_COMMIT: Final = f"select sim.commit_batch({', '.join(f'${number}' for number in range(1, 31))})"
 _UNAVAILABLE: Final = (
     OSError,
     TimeoutError,
@@ -116,6 +116,16 @@ class PostgresLedger:
             )
         return [_landed(row) for row in rows]
 
+    async def latest(self, before: str | None, limit: int) -> list[LandedTransaction]:
+        behind = "where (slot, signature) < (select slot, signature from sim.transactions where signature = $2)"
+        async with self._reader as connection:
+            rows = await connection.fetch(
+                f"select {_ROW} from sim.transactions {behind if before else ''}"  # noqa: S608 - constants
+                " order by slot desc, signature desc limit $1",
+                *([limit] if before is None else [limit, before]),
+            )
+        return [_landed(row) for row in rows]
+
     async def close(self) -> None:
         await self._writer.close()
         await self._reader.close()
@@ -189,6 +199,8 @@ def _columns(epoch: int, batch: Batch) -> tuple[Any, ...]:  # the driver takes a
         [str(row.amount_out) for row in landed],
         [row.network_fee for row in landed],
         [row.error for row in landed],
+        [row.pool for row in landed],
+        [str(row.asked_in) for row in landed],
         [each.number for each in adjustments],
         [each.mint for each in adjustments],
         [str(each.units) for each in adjustments],
@@ -217,6 +229,8 @@ def _landed(row: asyncpg.Record) -> LandedTransaction:
         amount_out=int(row["amount_out"]),
         network_fee=row["network_fee"],
         error=row["error"],
+        pool=row["pool"],
+        asked_in=int(row["asked_in"]),
     )
 
 

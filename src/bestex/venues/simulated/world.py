@@ -8,9 +8,10 @@ from typing import Final, Literal
 
 import msgspec
 
+from bestex.domain.errors import ChainUnreachableError
 from bestex.domain.money import MAX_BASE_UNITS, format_amount
 from bestex.domain.tokens import Token, TokenRegistry
-from bestex.ports import Balance, Chain, Clock, Simulation, SimulationStatus, Venue, Wallet
+from bestex.ports import Balance, Chain, Clock, Simulation, SimulationStatus, Venue, Wallet, WalletTransaction
 from bestex.venues.simulated import base58
 from bestex.venues.simulated.agenda import Agenda
 from bestex.venues.simulated.books import Books
@@ -58,6 +59,31 @@ class PaperWallet:
 
     async def balances(self) -> list[Balance]:
         return [Balance(mint, units) for mint, units in self._books.balances.items()]
+
+    async def history(self, before: str | None, limit: int) -> list[WalletTransaction]:
+        try:
+            rows = await self._books.latest(before, limit)
+        except LedgerUnavailableError as error:
+            raise ChainUnreachableError(f"the simulated chain's ledger is away: {error}") from error
+        return [
+            WalletTransaction(
+                row.signature,
+                row.slot,
+                row.landed_us,
+                row.order_id,
+                row.attempt,
+                row.venue,
+                row.pool,
+                row.mint_in,
+                row.mint_out,
+                row.asked_in or row.amount_in,
+                row.amount_in,
+                row.amount_out,
+                row.network_fee,
+                row.error,
+            )
+            for row in rows
+        ]
 
 
 class SimulatedWorld:

@@ -48,8 +48,10 @@ def test_show_tells_facts_timeline_and_receipt() -> None:
         "meteora pays 8.301181 USDC less (3.40 %)",
         "quoted     244.451776 USDC, at least 243.229518",
         "1.73 bps worse than quoted",
-        "latency    routing 316 ms · building 401 ms · submitted 2.26 s",
-        "latency  queue 3 ms · total 2.98 s",
+        "latency budget",
+        "    raydium 316 ms",
+        "  land               1.80 s  ",
+        "  total              2.98 s",
     ]:
         assert told in shown
     assert SIGNATURE in "".join(line.strip() for line in shown.splitlines()), "whole, if on two lines"

@@ -1,0 +1,62 @@
+"""The latency budget: every stage of an order as a bar on one line of time."""
+
+from typing import Final
+
+from rich.console import RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from bestex.cli.answers import Receipt
+from bestex.cli.views.text import clean, milliseconds_text
+
+BAR_WIDTH: Final = 40
+
+
+def budget_view(receipt: Receipt) -> RenderableType:
+    """Stages from top to bottom, each where it lies in the order's time; with several attempts, one after the other."""
+    rows = _rows(receipt)
+    whole = sum(spent for _, spent, _ in rows)
+    table = Table.grid(padding=(0, 2))
+    table.add_column()
+    table.add_column(justify="right")
+    table.add_column(no_wrap=True)
+    behind = 0.0
+    for name, spent, notes in rows:
+        table.add_row(Text(clean(name)), Text(milliseconds_text(spent)), _bar(behind, spent, whole))
+        for note in notes:
+            table.add_row(Text(f"  {clean(note)}", style="dim"), "", "")
+        behind += spent
+    total = receipt.latency_ms.get("total")
+    if total is not None:
+        table.add_row(Text("total", style="bold"), Text(milliseconds_text(total), style="bold"), "")
+    finalize = receipt.latency_ms.get("finalize")
+    if finalize is not None:
+        table.add_row(Text("until final", style="dim"), Text(milliseconds_text(finalize), style="dim"), "")
+    return table
+
+
+def _rows(receipt: Receipt) -> list[tuple[str, float, list[str]]]:
+    """Name, milliseconds and notes of each stage, in order."""
+    rows: list[tuple[str, float, list[str]]] = []
+    for name in ("accept", "queue"):
+        spent = receipt.latency_ms.get(name)
+        if spent is not None:
+            rows.append((name, spent, []))
+    several = len(receipt.attempts) > 1
+    for attempt in receipt.attempts:
+        for name, spent in attempt.latency_ms.items():
+            if spent is None:
+                continue
+            notes = []
+            if name == "route":
+                notes = [f"{quote.venue} {milliseconds_text(quote.latency_ms)}" for quote in attempt.quotes]
+            rows.append((f"{attempt.attempt}. {name}" if several else name, spent, notes))
+    return rows
+
+
+def _bar(behind: float, spent: float, whole: float) -> Text:
+    if whole <= 0:
+        return Text("")
+    start = round(behind / whole * BAR_WIDTH)
+    length = max(1, round((behind + spent) / whole * BAR_WIDTH) - start)
+    return Text(" " * start + "━" * length, style="cyan")

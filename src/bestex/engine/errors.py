@@ -1,0 +1,31 @@
+"""What the engine refuses to those who ask something of it. The errors of orders and the journal stand in the domain.
+
+BestexError
+├── AlreadyEndedError      there is nothing to cancel
+├── JournalBehindError     nothing may be signed before the journal is reconciled
+├── NotHaltedError         reconcile only while nothing is signed
+├── NotUnknownError        there is nothing for a person to decide
+└── ContradictedError      the chain says otherwise than the person
+"""
+
+from bestex.domain.errors import BestexError
+
+
+class AlreadyEndedError(BestexError):
+    """The order has ended: there is nothing to cancel."""
+
+
+class JournalBehindError(BestexError):
+    """The journal is older than its published head: nothing may be signed before it is reconciled."""
+
+
+class NotHaltedError(BestexError):
+    """The engine signs: that must be halted first."""
+
+
+class NotUnknownError(BestexError):
+    """What became of the order is known: there is nothing for a person to decide."""
+
+
+class ContradictedError(BestexError):
+    """The chain shows, or may still show, the opposite of what a person decided."""

@@ -1,0 +1,186 @@
+"""Reconcile: bring a journal that is older than the world up to what the wallet's own history says.
+
+First it waits until nothing that was signed before can land any more: a transaction that the journal lost may still be
+on its way. Then it reads the wallet's history back to where the journal ends, and adopts what it finds.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+import structlog
+
+from bestex.domain.errors import (
+    AppendRefusedError,
+    ChainUnreachableError,
+    JournalError,
+    UnknownTokenError,
+)
+from bestex.domain.events import AttemptStory, Event
+from bestex.domain.lifecycle import Status
+from bestex.domain.orders import fold, order_from_pending
+from bestex.domain.tokens import TokenRegistry
+from bestex.engine.adoption import Adopted, Contradiction, adopt, order_of_landing, unknown_landings
+from bestex.engine.decision import Answer, GiveUp, decide
+from bestex.engine.order_log import open_transaction
+from bestex.ports import Append, Chain, Clock, Journal, NewOrder, Wallet, WalletTransaction
+
+BLOCKHASH_BLOCKS: Final = 150  # after its own, in which a blockhash may be used
+PAGE: Final = 500  # transactions of the wallet's history at a time
+MARGIN_US: Final = 600_000_000  # how far behind the journal's end its history is read: clocks differ
+LOOK_EVERY_S: Final = 0.5
+APPEND_TRIES: Final = 5
+
+_log = structlog.get_logger(__name__)
+
+
+class Reconciled(msgspec.Struct, rename="camel"):
+    """What a reconciliation found."""
+
+    transactions: int = 0  # of the wallet's history that were looked at
+    adopted: list[str] = []  # ids of orders that got attempts which the journal did not know
+    unknown_orders: list[str] = []  # those of them that the journal did not know at all
+    foreign: list[str] = []  # signatures that are no order's, or whose tokens are not in the registry
+    contradictions: list[Contradiction] = []  # for a person to look at
+
+
+class Progress(msgspec.Struct, frozen=True):
+    """How far it is."""
+
+    stage: str  # "waiting" for what may still land, "reading" the wallet's history
+    done: int  # blocks, or transactions
+    of: int | None  # None: not known before
+
+
+class Reconciliation:
+    """One journal, one wallet."""
+
+    def __init__(self, journal: Journal, chain: Chain, wallet: Wallet, tokens: TokenRegistry, clock: Clock) -> None:
+        self._journal = journal
+        self._chain = chain
+        self._wallet = wallet
+        self._tokens = tokens
+        self._clock = clock
+
+    async def run(self, caller: str, on_progress: Callable[[Progress], None]) -> Reconciled:
+        """Adopt what is found. Nothing may be signed meanwhile. `caller` owns orders that nobody knows.
+
+        Raises `JournalError`; an endpoint that does not answer is asked again.
+        """
+        await self._until_nothing_can_land(on_progress)
+        ends_us = await self._end_of_journal()
+        result = Reconciled()
+        before: str | None = None
+        while True:
+            page = await self._history(before)
+            recent = [each for each in page if each.landed_us >= ends_us - MARGIN_US]
+            result.transactions += len(recent)
+            on_progress(Progress("reading", result.transactions, None))
+            await self._adopt_page(recent, caller, result)
+            if len(recent) < PAGE:
+                return result
+            before = page[-1].signature
+
+    async def _until_nothing_can_land(self, on_progress: Callable[[Progress], None]) -> None:
+        """Wait until every blockhash that existed when this began has expired, finally."""
+        first: int | None = None
+        last = 0
+        while True:
+            try:
+                height = await self._chain.finalized_height()
+                if first is None:
+                    report = await self._chain.statuses([])
+                    first = height.height
+                    # The newest block is at most as many blocks ahead as slots.
+                    last = first + max(0, report.slot - height.slot) + BLOCKHASH_BLOCKS
+            except ChainUnreachableError as error:
+                _log.warning("reconcile.chain_unreachable", error=str(error))
+            else:
+                on_progress(Progress("waiting", min(height.height, last) - first, last - first))
+                if height.height > last:
+                    return
+            await self._clock.sleep(LOOK_EVERY_S)
+
+    async def _end_of_journal(self) -> int:
+        """When its last event was, Unix microseconds; 0 for an empty one."""
+        head = await self._journal.head()
+        last = await self._journal.feed(head - 1, 1) if head else []
+        return last[0].event.at_us if last else 0
+
+    async def _history(self, before: str | None) -> list[WalletTransaction]:
+        while True:
+            try:
+                return await self._wallet.history(before, PAGE)
+            except ChainUnreachableError as error:
+                _log.warning("reconcile.chain_unreachable", error=str(error))
+                await self._clock.sleep(LOOK_EVERY_S)
+
+    async def _adopt_page(self, page: list[WalletTransaction], caller: str, result: Reconciled) -> None:
+        by_order: dict[str, list[WalletTransaction]] = defaultdict(list)
+        for transaction in page:
+            by_order[transaction.order_id].append(transaction)
+        for order_id in sorted(by_order):
+            for _ in range(APPEND_TRIES):
+                try:
+                    await self._adopt_order(order_id, by_order[order_id], caller, result)
+                    break
+                except AppendRefusedError:
+                    continue  # a landing concluded meanwhile, or a cancel came: look again
+            else:
+                raise JournalError(f"order {order_id} moved on {APPEND_TRIES} times while it was adopted")
+
+    async def _adopt_order(
+        self, order_id: str, landed: list[WalletTransaction], caller: str, result: Reconciled
+    ) -> None:
+        events = (await self._journal.histories([order_id]))[order_id]
+        unknown = unknown_landings(events, landed)
+        if not unknown:
+            return
+        try:
+            order = (
+                order_from_pending(events[0], self._tokens) if events else order_of_landing(unknown[0], self._tokens)
+            )
+        except UnknownTokenError as error:
+            _log.warning("reconcile.foreign", order_id=order_id, error=str(error))
+            result.foreign += [each.signature for each in unknown]
+            return
+        adopted = adopt(order, events, unknown, await self._given_up(events), self._clock.now_us())
+        if isinstance(adopted, Contradiction):
+            _log.error("reconcile.contradiction", order_id=order_id, reason=adopted.reason)
+            result.contradictions.append(adopted)
+            return
+        await self._journal.append(_append(adopted, events, caller))
+        _log.warning("reconcile.adopted", order_id=order_id, signatures=[each.signature for each in unknown])
+        if order_id not in result.adopted:
+            result.adopted.append(order_id)
+        if adopted.is_new:
+            result.unknown_orders.append(order_id)
+
+    async def _given_up(self, events: list[Event]) -> AttemptStory | None:
+        """The open attempt's story when it is proven that it did not execute."""
+        state = fold(events)
+        transaction = open_transaction(events)
+        if state.status is not Status.SUBMITTED or transaction is None:
+            return None
+        height = await self._chain.finalized_height()
+        report = await self._chain.statuses([transaction.signature])
+        decision = decide(state, transaction, Answer(report.statuses[0], report, height))
+        if not isinstance(decision, GiveUp):
+            return None
+        return AttemptStory(state.attempt, decision.code.value, decision.message, signature=transaction.signature)
+
+
+def _append(adopted: Adopted, events: list[Event], caller: str) -> Append:
+    order = adopted.order
+    new = NewOrder(order.id, order.kind.value, order.pair.name, caller) if adopted.is_new else None
+    last = events[-1] if events else None
+    return Append(
+        order.id,
+        last.seq if last else 0,
+        last.status if last else None,
+        None,
+        adopted.events,
+        adopted.state.view(),
+        new,
+    )
