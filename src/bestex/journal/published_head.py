@@ -134,10 +134,8 @@ def why_behind(published: PublishedHead | None, head: LogHead, row_hash: bytes |
     if published.journal_id != head.journal_id:
         return f"the published head is of another journal, {published.journal_id}"
     if head.position < published.position:
-        missing = published.position - head.position
-        return (
-            f"the journal ends at {head.position}, and {published.position} was published: {missing} rows are missing"
-        )
+        lacks = published.position - head.position
+        return f"the journal ends at row {head.position}, and row {published.position} was published: it lacks {lacks}"
     if row_hash is None or row_hash.hex() != published.hash:
         return f"the journal's row {published.position} is not the one that was published: its history is another"
     return None

@@ -1,0 +1,94 @@
+"""The published head: what was published last is there after any end, and a journal that is behind it is told so."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from bestex.domain.errors import JournalConfigurationError
+from bestex.journal.published_head import HeadFile, PublishedHead, head_path, read_head, why_behind
+from bestex.ports import LogHead
+from tests.support.clock import FakeClock
+
+JOURNAL = "3f0e9b1c-0000-4000-8000-000000000001"
+ROW = bytes(range(32))
+
+
+@pytest.fixture(name="file")
+def file_fixture(tmp_path: Path) -> HeadFile:
+    file = HeadFile(head_path(tmp_path, JOURNAL), JOURNAL, FakeClock())
+    file.open()
+    return file
+
+
+def test_what_was_published_last_is_read_back_without_closing(file: HeadFile) -> None:
+    file.publish(123_456_789, ROW)
+    file.publish(7, ROW[::-1])
+    head = read_head(file.path)
+    assert head is not None
+    assert (head.journal_id, head.position, head.hash) == (JOURNAL, 7, ROW[::-1].hex())
+
+
+def test_nothing_is_read_before_anything_was_published(file: HeadFile, tmp_path: Path) -> None:
+    assert file.read() is None
+    assert read_head(tmp_path / "none.json") is None
+
+
+def test_an_opened_file_keeps_what_was_published_before(file: HeadFile) -> None:
+    file.publish(7, ROW)
+    file.close()
+    again = HeadFile(file.path, JOURNAL, FakeClock())
+    again.open()
+    head = again.read()
+    assert head is not None
+    assert head.position == 7
+
+
+def test_a_superseded_head_is_kept_beside_the_new_one(file: HeadFile) -> None:
+    file.publish(48, ROW)
+    aside = file.set_aside(1_795_000_000_000_000)
+    file.open()
+    file.publish(38, ROW)
+    assert aside is not None
+    old, new = read_head(aside), read_head(file.path)
+    assert old is not None
+    assert new is not None
+    assert (old.position, new.position) == (48, 38)
+
+
+def test_a_file_that_is_no_head_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "head.json"
+    path.write_text("not a head")
+    with pytest.raises(JournalConfigurationError, match=r"head\.json is no published head"):
+        read_head(path)
+
+
+def test_a_place_that_cannot_be_written_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    file = HeadFile(tmp_path / "file" / "head.json", JOURNAL, FakeClock())
+    with pytest.raises(JournalConfigurationError, match="BESTEX_HEAD_FILE"):
+        file.open()
+
+
+def published(position: int, row: bytes = ROW, journal: str = JOURNAL) -> PublishedHead:
+    return PublishedHead(journal, position, row.hex(), datetime.fromtimestamp(0, UTC))
+
+
+@pytest.mark.parametrize(
+    ("head", "row", "told"),
+    [
+        (None, None, None),
+        (published(0), None, None),
+        (published(10), ROW, None),
+        (published(20), ROW, None),
+        (published(21), None, "it lacks 1"),
+        (published(10), ROW[::-1], "is not the one that was published"),
+        (published(10, journal="another"), ROW, "another journal"),
+    ],
+    ids=str,
+)
+def test_a_journal_is_behind_when_it_lacks_what_was_published(
+    head: PublishedHead | None, row: bytes | None, told: str | None
+) -> None:
+    why = why_behind(head, LogHead(JOURNAL, 20, ROW), row)
+    assert (why is None) if told is None else (why is not None and told in why)
