@@ -2,7 +2,7 @@
 # Everything goes into .venv in the checkout: nothing is installed elsewhere, and nothing needs root.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup serve test check format bench lock clean
+.PHONY: help setup serve test check format bench bench-recovery lock clean
 
 BIN := .venv/bin
 REQUIREMENTS := requirements/requirements.txt
@@ -83,6 +83,9 @@ format: setup ## format the code and mend what ruff can mend
 
 bench: setup ## measure this engine on this machine
 	@exec $(BIN)/python -m bench
+
+bench-recovery: setup ## how long a start takes that finds 100,000 open orders
+	@exec $(BIN)/python -m bench.recovery
 
 # uv comes into an environment of its own, for this one command. No index is written down: each machine uses its own.
 lock: setup ## choose new versions for requirements/requirements.txt

@@ -292,8 +292,12 @@ class Process:
 
     async def _recover(self, engine: Engine, began: float) -> None:
         """Take over what a dead engine left, then be ready."""
-        with RecoveryProgress() as progress:
-            recovered = await engine.recover(progress)
+        gc.disable()  # what a recovery makes stays: looking at it again and again is in vain
+        try:
+            with RecoveryProgress() as progress:
+                recovered = await engine.recover(progress)
+        finally:
+            gc.enable()
         # What stands now stays: the collector need not look at it again.
         gc.collect()
         gc.freeze()

@@ -38,7 +38,8 @@ class Recovered:
     """What a recovery found: unsettled orders by what they need."""
 
     def __init__(self) -> None:
-        self.orders = 0
+        self.total = 0  # orders to recover together, as counted at the start
+        self.orders = 0  # recovered so far
         self.to_execute = 0  # nothing of them is open: dispatched again
         self.to_prove = 0  # an attempt is open: its bytes go out again, and it is looked up
         self.to_finalize = 0  # confirmed, and followed until final
@@ -83,6 +84,7 @@ class Engine:
         self.landing = Landing(patient, clock, ids, limits.landing, self._not_executed, self.refold)
         self._executor = Executor(router, self.landing, self.gate, limits.retry, limits.build_deadline_s, clock, ids)
         self._recovery = Recovery(journal, clock, tokens)
+        self._recovering = False
         self._strays: dict[str, int] = {}  # unsettled orders that nobody here was at, when last swept; with their seq
         self.intake = Intake(
             journal,
@@ -112,24 +114,34 @@ class Engine:
         `on_progress` gets what has been recovered so far, and how many orders there are to recover together.
         """
         recovered = Recovered()
-        total: int | None = None
+        found: list[OrderLog] = []  # gone on with once all are there: their execution would slow the rest down
+        self._recovering = True
+        try:
+            while claimed := await self._claim_patiently(found, recovered):
+                recovered.orders += claimed
+                if on_progress is not None:
+                    on_progress(recovered, max(recovered.total, recovered.orders))
+        finally:
+            self._recovering = False
+            for log in found:
+                self._go_on(log)
+        return recovered
+
+    async def _claim_patiently(self, found: list[OrderLog], recovered: Recovered) -> int:
+        """Claim the next orders, however often it takes, into `found`; how many leases were had."""
         while True:
             try:
-                if total is None:
-                    total = await self._journal.unsettled()
+                if not recovered.total:
+                    recovered.total = await self._journal.unsettled()
                 claimed, logs = await self._recovery.claim()
             except JournalError as error:
                 _log.warning("recovery.interrupted", recovered_orders=recovered.orders, error=str(error))
                 await self._clock.sleep(REFOLD_PAUSE_S)
                 continue
-            if not claimed:
-                return recovered
             for log in logs:
                 recovered.count(log.state.status)
-                self._go_on(log)
-            recovered.orders += claimed
-            if on_progress is not None:
-                on_progress(recovered, max(total, recovered.orders))
+            found += logs
+            return claimed
 
     async def sweep(self) -> int:
         """Take up the unsettled orders that nobody is at: a dead engine's, and our own that were lost; how many.
@@ -162,6 +174,8 @@ class Engine:
     async def _sweep_regularly(self) -> None:
         while True:
             await self._clock.sleep(SWEEP_EVERY_S)
+            if self._recovering:
+                continue
             try:
                 if taken := await self.sweep():
                     _log.warning("engine.swept", orders=taken)
