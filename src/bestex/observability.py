@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from bestex.domain.events import FailedDetail, RoutingDetail, StoredEvent
+from bestex.domain.events import FailedDetail, RoutingDetail, StoredEvent, ends
 from bestex.domain.lifecycle import ENDS, Status
 
 if TYPE_CHECKING:  # what an engine without a terminal need not load
@@ -43,7 +43,7 @@ class Metrics(Collector):
             event = stored.event
             status = event.status
             self._events[status] += 1
-            if status in ENDS:
+            if ends(event):
                 self._ended[status] += 1
             detail = event.detail
             if isinstance(detail, RoutingDetail) and detail.previous is not None:

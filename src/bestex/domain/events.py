@@ -93,7 +93,10 @@ class SubmittedDetail(msgspec.Struct, frozen=True, rename="camel", omit_defaults
 
 
 class ConfirmedDetail(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True, kw_only=True):
-    """What the swap did. As a note on the same status: the new commitment, and what else has changed since."""
+    """What the swap did. As a note on the same status: the new commitment, and what else has changed since.
+
+    The first one names the transaction, a note does not: it is the same one.
+    """
 
     venue: str | None = None
     tx_hash: str | None = None
@@ -136,6 +139,12 @@ class Event(msgspec.Struct, frozen=True):
     at_us: int  # Unix time, microseconds
     detail: Detail
     sealed: bytes = b""  # what the engine needs again and no watcher gets: the signed transaction
+
+
+def ends(event: Event) -> bool:
+    """Whether the order ended with `event`: not a note on an end."""
+    detail = event.detail
+    return event.status in ENDS and (not isinstance(detail, ConfirmedDetail) or detail.tx_hash is not None)
 
 
 def settles(event: Event) -> bool:

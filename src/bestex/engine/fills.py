@@ -2,6 +2,8 @@
 
 from typing import Final
 
+from msgspec.structs import replace
+
 from bestex.domain.events import BuildingDetail, ConfirmedDetail, Timings
 from bestex.domain.money import format_amount, parse_amount, price_text
 from bestex.domain.orders import Order
@@ -22,7 +24,7 @@ def confirmed_detail(
     resolved: bool = False,
     timings: Timings | None = None,
 ) -> ConfirmedDetail:
-    """Amounts as the transaction moved them, against what `building` quoted."""
+    """Amounts as the transaction moved them, against what `building` quoted; the first `confirmed` of the order."""
     if building is None:
         raise ValueError(f"order {order.id} was submitted without a chosen venue")
     pair = order.pair
@@ -49,3 +51,8 @@ def _slippage_bps(building: BuildingDetail, fill: Fill, decimals: int) -> float:
         return 0.0
     quoted = parse_amount(building.amount_out, decimals)
     return round((quoted - fill.amount_out) * 10_000 / quoted, 2)
+
+
+def note_of(detail: ConfirmedDetail) -> ConfirmedDetail:
+    """`detail` as a note on an order that is confirmed already: without what stays the same."""
+    return replace(detail, venue=None, tx_hash=None, timings=None)

@@ -26,7 +26,7 @@ from bestex.domain.events import (
 from bestex.domain.lifecycle import Status
 from bestex.domain.route import Fill
 from bestex.engine.decision import Answer, Confirm, Done, Execute, Finalize, GiveUp, Look, Lose, decide
-from bestex.engine.fills import confirmed_detail
+from bestex.engine.fills import confirmed_detail, note_of
 from bestex.engine.order_log import OrderLog
 from bestex.ports import BlockHeight, Chain, Clock, Ids, TransactionStatus
 
@@ -310,7 +310,7 @@ class Landing:
 
     def _filled(self, waiting: _Waiting, status: TransactionStatus, fill: Fill) -> ConfirmedDetail:
         log = waiting.log
-        return confirmed_detail(
+        detail = confirmed_detail(
             log.order,
             log.state.building,
             waiting.transaction.signature,
@@ -318,8 +318,9 @@ class Landing:
             commitment=status.commitment.value,
             slot=status.slot,
             note=None if waiting.is_open else "it landed again, in another block",
-            timings=log.timings() if waiting.is_open else None,
+            timings=log.timings(),
         )
+        return detail if waiting.is_open else note_of(detail)
 
     def _note(self, waiting: _Waiting, detail: ConfirmedDetail) -> None:
         """Record what is known of an executed swap; it stays in the table until it is final."""

@@ -20,7 +20,7 @@ from bestex.domain.orders import Order, OrderState
 from bestex.domain.route import Fill
 from bestex.engine.decision import Answer
 from bestex.engine.errors import ContradictedError, NotUnknownError
-from bestex.engine.fills import confirmed_detail
+from bestex.engine.fills import confirmed_detail, note_of
 from bestex.ports import Chain, Commitment
 
 
@@ -81,7 +81,7 @@ def executed_detail(
         amount_in = resolution.amount_in if resolution.amount_in is not None else order.amount_in
         fill = Fill(amount_in, resolution.amount_out, 0)
     status = answer.status if answer is not None else None
-    return confirmed_detail(
+    detail = confirmed_detail(
         order,
         state.building,
         signature,
@@ -91,6 +91,7 @@ def executed_detail(
         note=resolution.note or "an operator decided that it executed",
         resolved=True,
     )
+    return note_of(detail) if state.status is Status.CONFIRMED else detail
 
 
 def not_executed_detail(

@@ -6,6 +6,7 @@ from bestex.domain.events import ConfirmedDetail, Detail, SubmittedDetail
 from bestex.domain.lifecycle import Status
 from bestex.domain.route import Fill
 from bestex.engine.landing import LandingLimits
+from bestex.observability import Metrics
 from bestex.ports import BlockHeight, Commitment, TransactionStatus
 from tests.support.orders import HAPPY
 from tests.support.small_engine import HANG, LIMITS, SmallEngine, signature, small_engine
@@ -155,3 +156,16 @@ async def test_a_note_does_not_hide_the_attempt_from_recovery() -> None:
         small.chain.lands = True
         assert (await small.until_status(draft.id)).status == "confirmed"
         assert not small.venue.built
+
+
+async def test_an_order_is_counted_as_ended_once_whatever_is_noted_later() -> None:
+    async with small_engine() as small:
+        metrics = Metrics()
+        small.journal.listen(metrics.committed)
+        order_id = await confirmed(small)
+        small.chain.known[signature(order_id)] = TransactionStatus(1_030, Commitment.CONFIRMED)  # landed again
+        small.chain.hint([signature(order_id)])
+        await small.until(lambda: small.database.orders[order_id].seq == 6)
+        small.chain.known[signature(order_id)] = replace(FINAL, slot=1_030)
+        await until_noted(small, order_id, "finalized")
+        assert b'bestex_orders_ended_total{status="confirmed"} 1.0' in metrics.text()
