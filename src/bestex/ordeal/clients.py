@@ -1,0 +1,257 @@
+"""Clients that place orders and do as a careful client does: repeat each under the same key until it is definite."""
+
+import asyncio
+import random  # noqa: TID251 - only ever seeded, never ambient
+from contextlib import suppress
+from dataclasses import dataclass, field
+from enum import Enum, auto
+from typing import Any, Final
+
+import httpx
+import msgspec
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed, InvalidHandshake
+
+from bestex.ordeal.report import Tally
+from bestex.ordeal.watchers import OPEN_TIMEOUT_S, StatusWatcher
+from bestex.ports import Clock
+
+PAUSE_S: Final = (0.05, 0.5)  # between two orders of a client
+REPEAT_PAUSE_S: Final = (0.05, 0.4)  # before an order is repeated; shorter than Retry-After asks for
+CANCEL_AFTER_S: Final = (0.0, 1.5)
+ANSWER_TIMEOUT_S: Final = 20.0
+SOCKET_CHANCE: Final = 0.2  # that an order goes by WebSocket
+WATCH_CHANCE: Final = 0.5
+CANCEL_CHANCE: Final = 0.1
+REPLAY_CHANCE: Final = 0.1  # that an accepted order is posted again
+ABANDON_CHANCE: Final = 0.3  # that an order of which nothing was stored is given up
+WATCHERS_MAX: Final = 200  # at the same time
+SWAPS: Final = (("SOL", "USDC", 0.05, 0.5), ("SOL", "USDT", 0.05, 0.5), ("USDC", "SOL", 5.0, 60.0))
+"""Token in, token out, least and most amount."""
+
+
+class Outcome(Enum):
+    """What an answer says about the order."""
+
+    ACCEPTED = auto()
+    NOTHING_STORED = auto()
+    UNKNOWN = auto()
+
+
+NOTHING_STORED_CODES: Final = ("unavailable", "intake-full")
+UNKNOWN_CODES: Final = ("outcome-unknown", "key-under-way")
+
+
+@dataclass
+class Intent:
+    """One order that a client wants, and what it was told about it."""
+
+    body: dict[str, object]
+    key: str | None  # the Idempotency-Key; else the body's clientOrderId is the key
+    may_exist_since_us: int | None = None  # when the first request was sent that may have stored it
+    order_ids: set[str] = field(default_factory=set)  # told by a 202
+    created_at: str = ""  # as the 202 said
+    abandoned: bool = False
+    cancelled: bool = False  # a DELETE was answered with 200
+
+    @property
+    def client_order_id(self) -> str | None:
+        given = self.body.get("clientOrderId")
+        return str(given) if given is not None else None
+
+    @property
+    def name(self) -> str:
+        return self.key or self.client_order_id or ""
+
+
+class Clients:
+    """What the clients share, and what they leave behind."""
+
+    def __init__(self, url: str, seed: int, orders_max: int, clock: Clock, tally: Tally) -> None:
+        self.url = url
+        self.seed = seed
+        self.clock = clock
+        self.tally = tally
+        self.intents: list[Intent] = []
+        self.watchers: list[StatusWatcher] = []
+        self.closing = False
+        self._orders_max = orders_max
+        self._watching: set[asyncio.Task[None]] = set()
+
+    async def run(self, count: int) -> None:
+        """Place orders with `count` clients until `closing`; returns when all they began is definite."""
+        async with asyncio.TaskGroup() as group:
+            for number in range(count):
+                group.create_task(Client(self, number).run())
+
+    async def watched(self) -> None:
+        """Return when every watcher has seen its order's end."""
+        while self._watching:
+            await asyncio.wait(self._watching)
+
+    def stop(self) -> None:
+        for task in self._watching:
+            task.cancel()
+
+    @property
+    def may_order(self) -> bool:
+        return not self.closing and len(self.intents) < self._orders_max
+
+    @property
+    def may_watch(self) -> bool:
+        return len(self._watching) < WATCHERS_MAX
+
+    def watch(self, watcher: StatusWatcher) -> None:
+        """Let it watch to the order's end, from where it stands."""
+        self.watchers.append(watcher)
+        task = asyncio.create_task(watcher.run(), name=f"watcher of {watcher.order_id}")
+        self._watching.add(task)
+        task.add_done_callback(self._watching.discard)
+
+
+class Client:
+    def __init__(self, clients: Clients, number: int) -> None:
+        self._all = clients
+        self._name = f"{clients.seed}-{number}"
+        self._clock = clients.clock
+        self._tally = clients.tally
+        self._chance = random.Random(f"{clients.seed} client {number}")  # noqa: S311 - needs repetition, not secrecy
+        self._http = httpx.AsyncClient(
+            base_url=clients.url, trust_env=False, timeout=httpx.Timeout(ANSWER_TIMEOUT_S, connect=OPEN_TIMEOUT_S)
+        )
+        self._placed = 0
+
+    async def run(self) -> None:
+        async with self._http:
+            while self._all.may_order:
+                by_socket = self._chance.random() < SOCKET_CHANCE
+                intent = self._next_intent(by_socket=by_socket)
+                self._all.intents.append(intent)
+                await self._place(intent, by_socket=by_socket)
+                if not intent.abandoned:
+                    await self._afterwards(intent)
+                await self._pause(PAUSE_S)
+
+    def _next_intent(self, *, by_socket: bool) -> Intent:
+        self._placed += 1
+        token_in, token_out, least, most = self._chance.choice(SWAPS)
+        body: dict[str, object] = {
+            "tokenIn": token_in,
+            "tokenOut": token_out,
+            "amount": f"{self._chance.uniform(least, most):.4f}",
+            "slippageBps": self._chance.choice((50, 100, 300)),
+        }
+        name = f"{self._name}-{self._placed}"
+        if by_socket:  # a WebSocket has no header for a key
+            return Intent(body | {"clientOrderId": name}, None)
+        if self._chance.random() < 0.3:
+            body["clientOrderId"] = name
+        return Intent(body, f"key-{name}")
+
+    async def _place(self, intent: Intent, *, by_socket: bool) -> None:
+        """Until it is accepted, or given up when surely nothing was stored."""
+        while True:
+            sent_us = self._clock.now_us()
+            outcome = await (self._by_socket(intent) if by_socket else self._by_post(intent))
+            if outcome is not Outcome.NOTHING_STORED and intent.may_exist_since_us is None:
+                intent.may_exist_since_us = sent_us
+            if outcome is Outcome.ACCEPTED:
+                return
+            if intent.may_exist_since_us is None and self._chance.random() < ABANDON_CHANCE:
+                intent.abandoned = True
+                return
+            await self._pause(REPEAT_PAUSE_S)
+
+    async def _by_post(self, intent: Intent) -> Outcome:
+        headers = {"Idempotency-Key": intent.key} if intent.key is not None else {}
+        try:
+            answer = await self._http.post("/api/orders/execute", json=intent.body, headers=headers)
+        except (httpx.ConnectError, httpx.ConnectTimeout):
+            return self._not_connected()
+        except httpx.TransportError:
+            return self._no_answer()
+        return self._judge(intent, answer.status_code, _object_in(answer.content))
+
+    async def _by_socket(self, intent: Intent) -> Outcome:
+        """Order by WebSocket and stay: its updates are a watcher's, who goes on when the socket breaks."""
+        address = f"ws{self._all.url.removeprefix('http')}/api/orders/execute"
+        try:
+            socket = await connect(address, open_timeout=OPEN_TIMEOUT_S, close_timeout=1, proxy=None)
+        except (OSError, TimeoutError, InvalidHandshake):
+            return self._not_connected()
+        async with socket:
+            try:
+                await socket.send(msgspec.json.encode(intent.body).decode())
+                async with asyncio.timeout(ANSWER_TIMEOUT_S):
+                    answer = msgspec.json.decode(await socket.recv())
+            except (ConnectionClosed, OSError, TimeoutError):
+                return self._no_answer()
+            body = answer["data"]
+            outcome = self._judge(intent, 202 if answer["type"] == "accepted" else body.get("status", 0), body)
+            if outcome is Outcome.ACCEPTED and self._all.may_watch:
+                watcher = StatusWatcher(self._all.url, body["orderId"], self._clock, self._chance, self._tally)
+                with suppress(ConnectionClosed):
+                    while not watcher.complete and self._chance.random() < 0.9:
+                        message = msgspec.json.decode(await socket.recv())
+                        if message["type"] != "update":
+                            break  # the engine cannot read the order now
+                        watcher.saw([message["data"]])
+                self._all.watch(watcher)
+            return outcome
+
+    def _judge(self, intent: Intent, status: int, body: dict[str, Any]) -> Outcome:
+        if status == 202:
+            self._tally.answers["202"] += 1
+            if not intent.order_ids:
+                self._tally.order_accepted(self._clock.monotonic())
+            intent.order_ids.add(body["orderId"])
+            intent.created_at = body["createdAt"]
+            return Outcome.ACCEPTED
+        code = str(body.get("type", "")).rpartition("/")[2] or "without a problem"
+        self._tally.answers[f"{status} {code}"] += 1
+        if status == 503 and code in NOTHING_STORED_CODES:
+            return Outcome.NOTHING_STORED
+        if code not in UNKNOWN_CODES:
+            self._tally.violations.append(f"order {intent.name} was answered with {status} {code}: {body}")
+        return Outcome.UNKNOWN
+
+    def _not_connected(self) -> Outcome:
+        self._tally.answers["not connected"] += 1
+        return Outcome.NOTHING_STORED
+
+    def _no_answer(self) -> Outcome:
+        self._tally.answers["no answer"] += 1
+        return Outcome.UNKNOWN
+
+    async def _afterwards(self, intent: Intent) -> None:
+        [order_id, *_] = intent.order_ids
+        if self._chance.random() < REPLAY_CHANCE:
+            await self._by_post(intent)
+        if self._chance.random() < WATCH_CHANCE and self._all.may_watch:
+            self._all.watch(StatusWatcher(self._all.url, order_id, self._clock, self._chance, self._tally))
+        if self._chance.random() < CANCEL_CHANCE:
+            await self._pause(CANCEL_AFTER_S)
+            await self._cancel(intent, order_id)
+
+    async def _cancel(self, intent: Intent, order_id: str) -> None:
+        """Once; what became of an answer that was lost shows in the order's history."""
+        try:
+            answer = await self._http.delete(f"/api/orders/{order_id}")
+        except httpx.TransportError:
+            self._tally.cancels["no answer"] += 1
+            return
+        self._tally.cancels[str(answer.status_code)] += 1
+        intent.cancelled = answer.status_code == 200
+        if answer.status_code not in (200, 202, 409, 503):
+            told = f"the cancel of order {order_id} was answered with {answer.status_code}: {answer.text[:500]}"
+            self._tally.violations.append(told)
+
+    async def _pause(self, range_s: tuple[float, float]) -> None:
+        await self._clock.sleep(self._chance.uniform(*range_s))
+
+
+def _object_in(content: bytes) -> dict[str, Any]:
+    try:
+        return msgspec.json.decode(content, type=dict[str, Any])
+    except msgspec.DecodeError:
+        return {}

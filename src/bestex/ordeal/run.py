@@ -1,0 +1,291 @@
+"""One ordeal: start the engine, load it, let the blows fall, heal, and check that nothing was lost or doubled."""
+
+import asyncio
+import os
+import random  # noqa: TID251 - only ever seeded, never ambient
+import shutil
+import signal
+import socket
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+import httpx
+import msgspec
+
+from bestex.domain.orders import OrderView
+from bestex.ordeal.audit import audit
+from bestex.ordeal.checks import (
+    Checks,
+    check_feed_watchers,
+    check_intents,
+    check_log,
+    check_status_watchers,
+    is_settled,
+)
+from bestex.ordeal.clients import Clients
+from bestex.ordeal.database import DatabaseProcess
+from bestex.ordeal.engine import FAULTS, EngineFailedError, EngineProcess
+from bestex.ordeal.report import LivePlan, LiveReport, Progress, Tally
+from bestex.ordeal.schedule import Blow, Planned, schedule
+from bestex.ordeal.watchers import FeedWatcher, read_log
+from bestex.ports import Clock
+
+HEAL_MAX_S: Final = 90.0  # after the last blow every order must have ended and settled
+PROGRESS_EVERY_S: Final = 0.25
+POLL_S: Final = 0.25
+ANSWER_TIMEOUT_S: Final = 20.0
+PAGE: Final = 500
+FEED_WATCHERS: Final = 2
+PORTS: Final = range(20_000, 30_000)
+"""Not those that the system gives to connections: a client that tries again and again would once connect to itself."""
+
+ProgressListener = Callable[[Progress], None]
+
+
+class _Page(msgspec.Struct, frozen=True, rename="camel"):
+    data: list[OrderView]
+    next_cursor: str | None = None
+
+
+async def run_live(plan: LivePlan, clock: Clock, on_progress: ProgressListener) -> LiveReport:
+    """Run the ordeal. No process of it is left afterwards, when it is cancelled (Ctrl-C, SIGTERM) neither.
+
+    The folder with database and log is removed, unless there are violations. Traffic goes to 127.0.0.1 only.
+    """
+    folder = _new_folder()
+    kept = False
+    try:
+        with _cancelled_by_sigterm():
+            report = await _Ordeal(plan, clock, on_progress, folder).run()
+        kept = report.kept is not None
+        return report
+    finally:
+        if not kept:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+class _Ordeal:
+    def __init__(self, plan: LivePlan, clock: Clock, on_progress: ProgressListener, folder: Path) -> None:
+        self._plan = plan
+        self._clock = clock
+        self._on_progress = on_progress
+        self._folder = folder
+        self._data_dir = folder / "data"
+        self._tally = Tally()
+        self._checks = Checks()
+        self._engine = EngineProcess(
+            self._data_dir, _free_port(plan.seed), plan.seed, folder / "engine.log", clock, self._tally
+        )
+        self._database = DatabaseProcess(self._data_dir, clock)
+        self._clients = Clients(self._engine.url, plan.seed, plan.orders_max, clock, self._tally)
+        self._feeds = [
+            FeedWatcher(self._engine.url, clock, random.Random(f"{plan.seed} feed {number}"), self._tally)  # noqa: S311
+            for number in range(FEED_WATCHERS)
+        ]
+        self._views: dict[str, OrderView] = {}
+        self._events = 0
+        self._phase = "starting"
+        self._load_began_s: float | None = None
+
+    async def run(self) -> LiveReport:
+        began_s = self._clock.monotonic()
+        tasks = [asyncio.create_task(self._engine.keep()), asyncio.create_task(self._tell_progress())]
+        try:
+            trial = asyncio.create_task(self._trial())
+            tasks.append(trial)
+            await asyncio.wait((tasks[0], trial), return_when=asyncio.FIRST_COMPLETED)
+            done = trial if trial.done() else tasks[0]
+            done.result()
+        except EngineFailedError as error:
+            self._tally.violations.append(str(error))
+        finally:
+            await _cancel(*tasks[1:])
+            self._clients.stop()
+            await self._engine.stop()
+            await _cancel(*tasks)
+            await self._database.stop()
+        for line in self._engine.defects():
+            self._checks.that("the engine's log speaks of no defect", False, line)
+        return self._report(self._clock.monotonic() - began_s)
+
+    async def _trial(self) -> None:
+        await self._engine.until_ready()
+        self._load_began_s = self._clock.monotonic()
+        self._phase = "under fire"
+        feeds = [asyncio.create_task(feed.run()) for feed in self._feeds]
+        load = asyncio.create_task(self._clients.run(self._plan.clients))
+        try:
+            await self._fire()
+            self._phase = "healing"
+            await self._heal(load)
+        finally:
+            await _cancel(load, *feeds)
+        self._phase = "checking"
+        await self._check()
+
+    async def _fire(self) -> None:
+        """Let the blows fall at their moments; some last, and others fall meanwhile."""
+        planned = schedule(self._plan.seed, self._plan.seconds, self._plan.kills)
+        async with asyncio.TaskGroup() as group:
+            for blow in planned:
+                await self._sleep_until(blow.at_s)
+                group.create_task(self._strike(blow))
+            await self._sleep_until(self._plan.seconds)
+
+    async def _strike(self, planned: Planned) -> None:
+        self._tally.blows[planned.blow] += 1
+        self._tally.last_blow = planned.blow
+        match planned.blow:
+            case Blow.KILL:
+                await self._engine.kill()
+            case Blow.DRAIN:
+                await self._engine.drain()
+            case Blow.PAUSE:
+                await self._engine.pause(planned.lasts_s)
+            case Blow.DATABASE_KILL:
+                await self._database.kill()
+            case Blow.DATABASE_RESTART:
+                await self._database.restart()
+            case Blow.DATABASE_SLOW_RESTART:
+                await self._database.restart_slowly(planned.lasts_s)
+
+    async def _heal(self, load: "asyncio.Task[None]") -> None:
+        """Nothing is broken any more: everything must come to its end."""
+        waiting_for = "the engine's readiness"
+        try:
+            async with asyncio.timeout(HEAL_MAX_S):
+                await self._engine.until_ready()
+                await self._ask("PATCH", "/api/sim/faults", dict.fromkeys(FAULTS, 0))
+                self._clients.closing = True
+                waiting_for = "a definite answer to every client"
+                await load
+                waiting_for = "the end of every order, and its finality"
+                while not all(is_settled(view) for view in await self._all_views()):
+                    await self._clock.sleep(POLL_S)
+                waiting_for = "every watcher to see its order's end"
+                await self._clients.watched()
+                waiting_for = "the feed to show every event"
+                while any(len(feed.seen) < self._events for feed in self._feeds):
+                    await self._clock.sleep(POLL_S)
+        except TimeoutError:
+            self._tally.violations.append(
+                f"{HEAL_MAX_S:g} s after the last blow this was still waited for: {waiting_for}"
+            )
+
+    async def _check(self) -> None:
+        await self._all_views()
+        log = await read_log(self._engine.url, self._events)
+        histories = check_log(self._checks, log)
+        check_intents(self._checks, self._clients.intents, histories, self._views)
+        check_status_watchers(self._checks, self._clients.watchers, histories)
+        check_feed_watchers(self._checks, self._feeds, log)
+        found = await audit(self._data_dir)
+        self._checks.that("the audit finds nothing", not found, "; ".join(found))
+
+    async def _all_views(self) -> list[OrderView]:
+        """Every order that there is, as the engine shows it now."""
+        views: list[OrderView] = []
+        cursor = ""
+        while True:
+            path = f"/api/orders?limit={PAGE}" + (f"&cursor={cursor}" if cursor else "")
+            page = msgspec.json.decode(await self._ask("GET", path), type=_Page)
+            views += page.data
+            if page.next_cursor is None:
+                break
+            cursor = page.next_cursor
+        self._views = {view.order_id: view for view in views}
+        self._events = sum(view.seq for view in views)
+        return views
+
+    async def _ask(self, method: str, path: str, body: object = None) -> bytes:
+        """Ask until it is answered with 200: a database may still be starting."""
+        async with httpx.AsyncClient(base_url=self._engine.url, trust_env=False, timeout=ANSWER_TIMEOUT_S) as http:
+            while True:
+                try:
+                    answer = await http.request(method, path, json=body)
+                    if answer.status_code == 200:
+                        return answer.content
+                except httpx.TransportError:
+                    pass
+                await self._clock.sleep(POLL_S)
+
+    async def _sleep_until(self, at_s: float) -> None:
+        if self._load_began_s is not None:
+            await self._clock.sleep(max(0.0, self._load_began_s + at_s - self._clock.monotonic()))
+
+    async def _tell_progress(self) -> None:
+        while True:
+            began_s = self._load_began_s
+            self._on_progress(
+                Progress(
+                    phase=self._phase,
+                    elapsed_s=self._clock.monotonic() - began_s if began_s is not None else 0.0,
+                    total_s=float(self._plan.seconds),
+                    last_blow=self._tally.last_blow,
+                    accepted=self._tally.accepted,
+                    blows=self._tally.blows.total(),
+                )
+            )
+            await self._clock.sleep(PROGRESS_EVERY_S)
+
+    def _report(self, seconds: float) -> LiveReport:
+        tally = self._tally
+        violations = (*tally.violations, *self._checks.violations)
+        return LiveReport(
+            seed=self._plan.seed,
+            seconds=round(seconds, 1),
+            blows=dict(tally.blows),
+            failed_starts=tally.failed_starts,
+            longest_start_s=round(tally.longest_start_s, 2),
+            longest_without_acceptance_s=round(tally.longest_without_acceptance_s, 2),
+            orders=tally.accepted,
+            orders_by_end=dict(Counter(view.status for view in self._views.values())),
+            answers=dict(tally.answers),
+            cancels=dict(tally.cancels),
+            watchers=len(self._clients.watchers) + len(self._feeds),
+            reconnects=tally.reconnects,
+            events=self._events,
+            checks=dict(self._checks.made),
+            violations=violations,
+            kept=str(self._folder) if violations else None,
+        )
+
+
+@contextmanager
+def _cancelled_by_sigterm() -> Generator[None]:
+    """A SIGTERM ends the ordeal as a Ctrl-C does."""
+    task, loop = asyncio.current_task(), asyncio.get_running_loop()
+    if task is not None:
+        loop.add_signal_handler(signal.SIGTERM, task.cancel)
+    try:
+        yield
+    finally:
+        loop.remove_signal_handler(signal.SIGTERM)
+
+
+def _new_folder() -> Path:
+    folder = Path(tempfile.mkdtemp(prefix="bestex-torture-"))
+    folder.chmod(0o755)  # PostgreSQL passes it under another account when this process is root
+    return folder
+
+
+async def _cancel(*tasks: "asyncio.Task[None]") -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _free_port(seed: int) -> int:
+    chance = random.Random(f"{seed} port of {os.getpid()}")  # noqa: S311 - needs no secrecy
+    while True:
+        port = chance.choice(PORTS)
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
