@@ -20,6 +20,7 @@ PAUSE_S: Final = (0.05, 0.5)  # between two orders of a client
 REPEAT_PAUSE_S: Final = (0.05, 0.4)  # before an order is repeated; shorter than Retry-After asks for
 CANCEL_AFTER_S: Final = (0.0, 1.5)
 ANSWER_TIMEOUT_S: Final = 20.0
+OWN_ID_CHANCE: Final = 0.3  # that an order has a clientOrderId beside its Idempotency-Key
 SOCKET_CHANCE: Final = 0.2  # that an order goes by WebSocket
 WATCH_CHANCE: Final = 0.5
 CANCEL_CHANCE: Final = 0.1
@@ -51,13 +52,9 @@ class Intent:
     may_exist_since_us: int | None = None  # when the first request was sent that may have stored it
     order_ids: set[str] = field(default_factory=set)  # told by a 202
     created_at: str = ""  # as the 202 said
+    client_order_id: str | None = None
     abandoned: bool = False
     cancelled: bool = False  # a DELETE was answered with 200
-
-    @property
-    def client_order_id(self) -> str | None:
-        given = self.body.get("clientOrderId")
-        return str(given) if given is not None else None
 
     @property
     def name(self) -> str:
@@ -142,11 +139,11 @@ class Client:
             "slippageBps": self._chance.choice((50, 100, 300)),
         }
         name = f"{self._name}-{self._placed}"
-        if by_socket:  # a WebSocket has no header for a key
-            return Intent(body | {"clientOrderId": name}, None)
-        if self._chance.random() < 0.3:
-            body["clientOrderId"] = name
-        return Intent(body, f"key-{name}")
+        own_id = name if by_socket or self._chance.random() < OWN_ID_CHANCE else None
+        if own_id is not None:
+            body["clientOrderId"] = own_id
+        key = None if by_socket else f"key-{name}"  # a WebSocket has no header for it: its orders go by their own id
+        return Intent(body, key, client_order_id=own_id)
 
     async def _place(self, intent: Intent, *, by_socket: bool) -> None:
         """Until it is accepted, or given up when surely nothing was stored."""
