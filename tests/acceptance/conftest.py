@@ -16,7 +16,7 @@ from tests.support.engine import PATIENCE_S
 @pytest.fixture
 def data_dir() -> Iterator[Path]:
     """A folder for an embedded database that its unprivileged user reaches too; no server is left on it."""
-    with tempfile.TemporaryDirectory(prefix="bestex-kill-", ignore_cleanup_errors=True) as folder:
+    with tempfile.TemporaryDirectory(prefix="bestex-acceptance-", ignore_cleanup_errors=True) as folder:
         Path(folder).chmod(0o755)
         yield Path(folder)
         server = running_server(Path(folder) / "postgres")

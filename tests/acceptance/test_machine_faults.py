@@ -34,6 +34,8 @@ SLOW_ORDERS = {"SIM_SLOT_MS": 10, "SIM_FAULTS": "late_landing=0.5,late_landing_s
 
 SLOW_S = 10.0
 
+SLOW_S = 10.0
+
 UNAVAILABLE, UNKNOWN, UNDER_WAY = "unavailable", "outcome-unknown", "key-under-way"
 
 
@@ -236,9 +238,7 @@ def test_a_postgresql_that_is_slow_for_ten_seconds_is_told_from_one_that_is_gone
         assert sent_last[0].order_id is not None
         assert engine.until(sent_last[0].order_id)["status"] == "confirmed"
         refused = [answer for answer in load.answers if answer.sent_s > held_s and answer.status != 202]
-        assert {answer.code for answer in refused} <= {SLOW_S = 10.0
-
-UNAVAILABLE, UNKNOWN, UNDER_WAY}
+        assert {answer.code for answer in refused} <= {UNAVAILABLE, UNKNOWN, UNDER_WAY}
 
 
 def test_a_disk_that_is_full_at_the_commit_stores_nothing_and_is_waited_for(database_url: str) -> None:

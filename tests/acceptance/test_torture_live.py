@@ -1,5 +1,7 @@
 """The ordeal of the real engine: it finds nothing where nothing is wrong, and what is wrong where something is."""
 
+import asyncio
+import os
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -11,11 +13,12 @@ from msgspec.structs import replace
 from bestex.ambient import SystemClock
 from bestex.domain.orders import OrderView
 from bestex.ordeal import LivePlan, Progress, run_live
-from bestex.ordeal.checks import Checks, check_feed_watchers, check_intents, check_log, check_status_watchers
+from bestex.ordeal.checks import check_feed_watchers, check_intents, check_log, check_status_watchers
 from bestex.ordeal.clients import Intent
-from bestex.ordeal.report import Tally
+from bestex.ordeal.report import Findings, Tally
 from bestex.ordeal.schedule import Blow, blow_counts, schedule
 from bestex.ordeal.watchers import FeedWatcher, Logged, StatusWatcher, seen_of
+from tests.support.postgres import until
 
 NOBODY = "http://127.0.0.1:9"
 STATUSES = ("pending", "routing", "building", "submitted", "confirmed", "confirmed")
@@ -27,7 +30,7 @@ async def test_a_short_ordeal_finds_nothing_and_leaves_nothing(monkeypatch: pyte
     monkeypatch.setattr("tempfile.tempdir", str(folder))
     told: list[Progress] = []
 
-    report = await run_live(LivePlan(seed=1, seconds=15, kills=3), SystemClock(), told.append)
+    report = await run_live(LivePlan(seed=1, seconds=10, kills=3), SystemClock(), told.append)
 
     assert report.violations == ()
     assert report.kept is None
@@ -44,17 +47,39 @@ async def test_a_short_ordeal_finds_nothing_and_leaves_nothing(monkeypatch: pyte
     assert processes_in(folder) == []
 
 
+@pytest.mark.parametrize("moment", ["starting", "under fire"])
+async def test_an_ordeal_that_is_broken_off_leaves_nothing(
+    monkeypatch: pytest.MonkeyPatch, data_dir: Path, moment: str
+) -> None:
+    folder = data_dir / "temporary"
+    folder.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(folder))
+    told: list[Progress] = []
+    ordeal = asyncio.create_task(run_live(LivePlan(seed=1, seconds=60, kills=60), SystemClock(), told.append))
+    await until(lambda: any(each.phase == moment and each.elapsed_s > 1 for each in told) or is_starting(told, moment))
+    ordeal.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await ordeal
+    assert list(folder.iterdir()) == []
+    assert processes_in(folder) == []
+
+
+def is_starting(told: list[Progress], moment: str) -> bool:
+    """Whether it has been starting for a moment, so that a database is being made."""
+    return moment == "starting" and len(told) > 2
+
+
 def processes_in(folder: Path) -> list[str]:
-    """The command lines that name the folder (Linux)."""
-    commands = []
-    for process in Path("/proc").glob("[0-9]*/cmdline"):
+    """The processes whose arguments or environment name the folder (Linux)."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
         try:
-            command = process.read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            told = (process / "cmdline").read_bytes() + (process / "environ").read_bytes()
         except OSError:
-            continue  # it has ended
-        if str(folder) in command:
-            commands.append(command)
-    return commands
+            continue  # it has ended, or is another user's
+        if os.fsencode(folder) in told:
+            found.append(told[:200].replace(b"\0", b" ").decode(errors="replace"))
+    return found
 
 
 # --- The checks find what is wrong
@@ -64,7 +89,7 @@ def update(order_id: str, seq: int) -> dict[str, Any]:
     """Update `seq` of an order that is executed and finalized."""
     detail = {"signature": f"signature of {order_id}"} if STATUSES[seq - 1] == "submitted" else {}
     if STATUSES[seq - 1] == "confirmed":
-        detail = {"txHash": f"signature of {order_id}"}
+        detail = {"txHash": f"signature of {order_id}", "commitment": "finalized" if seq == 6 else "confirmed"}
     return {
         "orderId": order_id,
         "status": STATUSES[seq - 1],
@@ -101,12 +126,12 @@ class Records:
         del self.views[order_id]
 
     def violations(self) -> list[str]:
-        checks = Checks()
-        histories = check_log(checks, self.log)
-        check_intents(checks, self.intents, histories, self.views)
-        check_status_watchers(checks, self.watchers, histories)
-        check_feed_watchers(checks, [self.feed], self.log)
-        return checks.violations
+        findings = Findings()
+        histories = check_log(findings, self.log)
+        check_intents(findings, self.intents, histories, self.views)
+        check_status_watchers(findings, self.watchers, histories)
+        check_feed_watchers(findings, [self.feed], self.log)
+        return findings.violations
 
 
 def view_of(order_id: str) -> OrderView:
@@ -175,7 +200,8 @@ def an_order_that_never_ends(records: Records) -> None:
 
 
 def an_order_that_is_never_final(records: Records) -> None:
-    records.views["B"] = replace(records.views["B"], commitment="confirmed")
+    records.log.pop()  # the last event, which says that B is final
+    records.feed.seen.pop()
 
 
 def a_key_that_made_two_orders(records: Records) -> None:
@@ -256,11 +282,11 @@ def test_each_defect_is_found_and_told(break_it: Callable[[Records], None], told
 
 
 def test_many_violations_of_one_kind_are_counted_not_listed() -> None:
-    checks = Checks()
+    findings = Findings()
     for number in range(100):
-        checks.that("it holds", False, f"not for {number}")
-    assert len(checks.violations) == 21
-    assert checks.violations[-1] == "it holds: and 80 more"
+        findings.that("it holds", False, f"not for {number}")
+    assert len(findings.violations) == 21
+    assert findings.violations[-1] == "it holds: and 80 more"
 
 
 # --- The schedule

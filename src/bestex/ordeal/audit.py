@@ -17,7 +17,7 @@ _EXECUTED_UNCONFIRMED: Final = """
     and not exists (select from bestex.orders o where o.id::text = t.order_id::text and o.status = 'confirmed')
 """
 _CONFIRMED_UNEXECUTED: Final = """
-    select id::text from bestex.orders o where status = 'confirmed'
+    select id::text from bestex.orders o where status = 'confirmed' and view ->> 'commitment' <> 'lost'
     and not exists (select from sim.transactions t where o.id::text = t.order_id::text and t.error is null)
 """
 

@@ -10,53 +10,21 @@
 - What a watcher of the feed saw is the log.
 """
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Final
 
 from bestex.domain.lifecycle import ENDS, IllegalTransitionError, Status, check_transition
 from bestex.domain.orders import OrderView
 from bestex.ordeal.clients import Intent
+from bestex.ordeal.report import Findings
 from bestex.ordeal.watchers import FeedWatcher, Logged, Seen, StatusWatcher
 
-TOLD_MAX: Final = 20
-"""Violations told of one check; the others are counted."""
 
-SETTLED_COMMITMENTS: Final = ("finalized", "lost")
-
-
-class Checks:
-    """Counts each check, and keeps what was found."""
-
-    def __init__(self) -> None:
-        self.made: Counter[str] = Counter()
-        self._broken: dict[str, list[str]] = defaultdict(list)
-
-    def that(self, name: str, holds: bool, told: str) -> None:
-        self.made[name] += 1
-        if not holds:
-            self._broken[name].append(told)
-
-    @property
-    def violations(self) -> list[str]:
-        found: list[str] = []
-        for name, broken in self._broken.items():
-            found += [f"{name}: {told}" for told in broken[:TOLD_MAX]]
-            if len(broken) > TOLD_MAX:
-                found.append(f"{name}: and {len(broken) - TOLD_MAX} more")
-        return found
-
-
-def is_settled(view: OrderView) -> bool:
-    """Whether nothing is left to do for the order."""
-    return view.status in ENDS and (view.status != Status.CONFIRMED or view.commitment in SETTLED_COMMITMENTS)
-
-
-def check_log(checks: Checks, log: Sequence[Logged]) -> dict[str, list[Seen]]:
+def check_log(findings: Findings, log: Sequence[Logged]) -> dict[str, list[Seen]]:
     """The log by itself; each order's history."""
     for number, event in enumerate(log, start=1):
-        checks.that("positions are gapless", event.position == number, f"{event.position} stands at {number}")
+        findings.that("positions are gapless", event.position == number, f"{event.position} stands at {number}")
     histories: dict[str, list[Seen]] = defaultdict(list)
     for event in log:
         histories[event.seen.order_id].append(event.seen)
@@ -64,19 +32,21 @@ def check_log(checks: Checks, log: Sequence[Logged]) -> dict[str, list[Seen]]:
     for order_id, history in histories.items():
         numbers = [seen.seq for seen in history]
         gapless = numbers == list(range(1, len(numbers) + 1))
-        checks.that("events are numbered without a gap", gapless, f"order {order_id} has {numbers}")
-        checks.that("the lifecycle is kept", _is_legal(history), f"order {order_id}: {_statuses(history)}")
+        findings.that("events are numbered without a gap", gapless, f"order {order_id} has {numbers}")
+        findings.that("the lifecycle is kept", _is_legal(history), f"order {order_id}: {_statuses(history)}")
         executed = {seen.signature for seen in history if seen.status == Status.CONFIRMED and seen.signature}
         once = len(executed) <= 1
-        checks.that("executed at most once", once, f"order {order_id} by {', '.join(sorted(map(str, executed)))}")
+        findings.that("executed at most once", once, f"order {order_id} by {', '.join(sorted(map(str, executed)))}")
         for signature in {seen.signature for seen in history if seen.signature is not None}:
             holder = signers.setdefault(signature, order_id)
-            checks.that("a signature is one order's", holder == order_id, f"{signature} is {holder}'s and {order_id}'s")
+            findings.that(
+                "a signature is one order's", holder == order_id, f"{signature} is {holder}'s and {order_id}'s"
+            )
     return histories
 
 
 def check_intents(
-    checks: Checks, intents: Sequence[Intent], histories: dict[str, list[Seen]], views: dict[str, OrderView]
+    findings: Findings, intents: Sequence[Intent], histories: dict[str, list[Seen]], views: dict[str, OrderView]
 ) -> None:
     """What clients were told, against what is there."""
     makers: dict[str, str] = {}
@@ -84,29 +54,31 @@ def check_intents(
         if intent.abandoned:
             continue
         told = ", ".join(sorted(intent.order_ids)) or "none"
-        checks.that("a key makes one order", len(intent.order_ids) == 1, f"{intent.name} made {told}")
+        findings.that("a key makes one order", len(intent.order_ids) == 1, f"{intent.name} made {told}")
         for order_id in intent.order_ids:
             maker = makers.setdefault(order_id, intent.name)
-            checks.that("an order has one key", maker == intent.name, f"{order_id} is {maker}'s and {intent.name}'s")
-            _check_accepted(checks, intent, histories.get(order_id, []), views.get(order_id), order_id)
+            findings.that("an order has one key", maker == intent.name, f"{order_id} is {maker}'s and {intent.name}'s")
+            _check_accepted(findings, intent, histories.get(order_id, []), views.get(order_id), order_id)
     for order_id in histories:
-        checks.that("there are no other orders", order_id in makers, f"{order_id} was accepted by no answer")
+        findings.that("there are no other orders", order_id in makers, f"{order_id} was accepted by no answer")
     abandoned = {intent.client_order_id: intent.name for intent in intents if intent.abandoned}
     for view in views.values():
         if view.client_order_id is not None:
             name = abandoned.get(view.client_order_id)
-            checks.that("nothing stored means nothing stored", name is None, f"{name} is order {view.order_id}")
+            findings.that("nothing stored means nothing stored", name is None, f"{name} is order {view.order_id}")
 
 
-def check_status_watchers(checks: Checks, watchers: Sequence[StatusWatcher], histories: dict[str, list[Seen]]) -> None:
+def check_status_watchers(
+    findings: Findings, watchers: Sequence[StatusWatcher], histories: dict[str, list[Seen]]
+) -> None:
     for watcher in watchers:
         history = histories.get(watcher.order_id, [])
         told = f"of order {watcher.order_id} it saw {_statuses(watcher.seen)}, the log has {_statuses(history)}"
-        checks.that("a watcher sees a prefix of the history", watcher.seen == history[: len(watcher.seen)], told)
-        checks.that("a watcher sees the end", watcher.complete, told)
+        findings.that("a watcher sees a prefix of the history", watcher.seen == history[: len(watcher.seen)], told)
+        findings.that("a watcher sees the end", watcher.complete, told)
 
 
-def check_feed_watchers(checks: Checks, watchers: Sequence[FeedWatcher], log: Sequence[Logged]) -> None:
+def check_feed_watchers(findings: Findings, watchers: Sequence[FeedWatcher], log: Sequence[Logged]) -> None:
     for watcher in watchers:
         told = f"it saw {len(watcher.seen)} events, the log has {len(log)}"
         if list(watcher.seen) != list(log):
@@ -114,24 +86,29 @@ def check_feed_watchers(checks: Checks, watchers: Sequence[FeedWatcher], log: Se
             differs = next((number for number, (saw, has) in enumerate(pairs, start=1) if saw != has), None)
             if differs is not None:
                 told = f"event {differs} of it stands at {watcher.seen[differs - 1].position}; {told}"
-        checks.that("the feed is the log", list(watcher.seen) == list(log), told)
+        findings.that("the feed is the log", list(watcher.seen) == list(log), told)
 
 
-def _check_accepted(checks: Checks, intent: Intent, history: list[Seen], view: OrderView | None, order_id: str) -> None:
-    checks.that("an accepted order exists", bool(history) and view is not None, f"{order_id} was accepted and is gone")
+def _check_accepted(
+    findings: Findings, intent: Intent, history: list[Seen], view: OrderView | None, order_id: str
+) -> None:
+    findings.that(
+        "an accepted order exists", bool(history) and view is not None, f"{order_id} was accepted and is gone"
+    )
     if not history or view is None:
         return
     first_end = next((seen.status for seen in history if seen.status in ENDS), None)
-    checks.that("an accepted order ends", first_end is not None, f"{order_id} is {view.status}")
-    checks.that("an ended order settles", is_settled(view), f"{order_id} is {view.status} {view.commitment or ''}")
+    findings.that("an accepted order ends", first_end is not None, f"{order_id} is {view.status}")
+    settled = f"{order_id} is {view.status} {view.commitment or ''}"
+    findings.that("an ended order settles", first_end is None or history[-1].settles, settled)
     stored = history[0].timestamp
-    checks.that("the answer tells the order's time", intent.created_at == stored, f"{order_id}: {intent.created_at}")
+    findings.that("the answer tells the order's time", intent.created_at == stored, f"{order_id}: {intent.created_at}")
     if intent.may_exist_since_us is not None:
         # Times are told in whole milliseconds.
         in_time = _milliseconds(stored) >= intent.may_exist_since_us // 1000
-        checks.that("nothing stored means nothing stored", in_time, f"{order_id} was stored by an earlier request")
+        findings.that("nothing stored means nothing stored", in_time, f"{order_id} was stored by an earlier request")
     if intent.cancelled:
-        checks.that("a cancel holds", view.status == Status.CANCELLED, f"{order_id} is {view.status}")
+        findings.that("a cancel holds", view.status == Status.CANCELLED, f"{order_id} is {view.status}")
 
 
 def _milliseconds(timestamp: str) -> int:

@@ -199,6 +199,7 @@ class Client:
     def _judge(self, intent: Intent, status: int, body: dict[str, Any]) -> Outcome:
         if status == 202:
             self._tally.answers["202"] += 1
+            self._tally.findings.that("answers are as documented", True, "")
             if not intent.order_ids:
                 self._tally.order_accepted(self._clock.monotonic())
             intent.order_ids.add(body["orderId"])
@@ -209,7 +210,8 @@ class Client:
         if status == 503 and code in NOTHING_STORED_CODES:
             return Outcome.NOTHING_STORED
         if code not in UNKNOWN_CODES:
-            self._tally.violations.append(f"order {intent.name} was answered with {status} {code}: {body}")
+            told = f"order {intent.name} was answered with {status} {code}: {body}"
+            self._tally.findings.that("answers are as documented", False, told)
         return Outcome.UNKNOWN
 
     def _not_connected(self) -> Outcome:
@@ -239,9 +241,8 @@ class Client:
             return
         self._tally.cancels[str(answer.status_code)] += 1
         intent.cancelled = answer.status_code == 200
-        if answer.status_code not in (200, 202, 409, 503):
-            told = f"the cancel of order {order_id} was answered with {answer.status_code}: {answer.text[:500]}"
-            self._tally.violations.append(told)
+        told = f"the cancel of order {order_id} was answered with {answer.status_code}: {answer.text[:500]}"
+        self._tally.findings.that("answers are as documented", answer.status_code in (200, 202, 409, 503), told)
 
     async def _pause(self, range_s: tuple[float, float]) -> None:
         await self._clock.sleep(self._chance.uniform(*range_s))

@@ -31,6 +31,7 @@ FAULTS: Final = {
     "dying_fork_error": 0.03,
     "price_jump": 0.03,
     "chain_unreachable": 0.002,
+    "fork_after_confirmed": 0.03,
 }
 """What goes wrong in the simulated world meanwhile, by its probability."""
 
@@ -96,8 +97,9 @@ class EngineProcess:
         if self._ended_by is None:
             self._ended_by = signal.SIGTERM
         _send(process, signal.SIGTERM)
-        if not await _ended(process, STOP_MAX_S):
-            self._tally.violations.append(f"the engine had not ended {STOP_MAX_S:g} s after SIGTERM")
+        in_time = await _ended(process, STOP_MAX_S)
+        self._tally.findings.that("a stop is in time", in_time, f"the engine ran on {STOP_MAX_S:g} s after SIGTERM")
+        if not in_time:
             self._ended_by = signal.SIGKILL
             _send(process, signal.SIGKILL)
 
@@ -169,10 +171,9 @@ class EngineProcess:
         if self._ended_by is signal.SIGKILL:
             return
         if self._ended_by is signal.SIGTERM:
-            if code != 0:
-                self._tally.violations.append(f"the engine ended with {code} after SIGTERM; see its log")
+            self._tally.findings.that("a stop is in order", code == 0, f"the engine ended with {code} after SIGTERM")
         elif self._ready.is_set():
-            self._tally.violations.append(f"the engine ended by itself, with {code}; see its log")
+            self._tally.findings.that("the engine lives on", False, f"it ended by itself, with {code}")
         else:
             self._tally.failed_starts += 1
             self._failed_in_a_row += 1

@@ -1,8 +1,12 @@
 """What an ordeal is asked for, what it tells on the way, and what came of it."""
 
-from collections import Counter
+from collections import Counter, defaultdict
+from typing import Final
 
 import msgspec
+
+TOLD_MAX: Final = 20
+"""Violations told of one check; the others are counted."""
 
 
 class LivePlan(msgspec.Struct, frozen=True):
@@ -53,6 +57,28 @@ class LiveReport(msgspec.Struct, frozen=True, kw_only=True):
         return not self.violations
 
 
+class Findings:
+    """Counts each check, and keeps what it found to be violated."""
+
+    def __init__(self) -> None:
+        self.made: Counter[str] = Counter()
+        self._broken: dict[str, list[str]] = defaultdict(list)
+
+    def that(self, name: str, holds: bool, told: str) -> None:
+        self.made[name] += 1
+        if not holds:
+            self._broken[name].append(told)
+
+    @property
+    def violations(self) -> list[str]:
+        found: list[str] = []
+        for name, broken in self._broken.items():
+            found += [f"{name}: {told}" for told in broken[:TOLD_MAX]]
+            if len(broken) > TOLD_MAX:
+                found.append(f"{name}: and {len(broken) - TOLD_MAX} more")
+        return found
+
+
 class Tally:
     """What is counted while it happens."""
 
@@ -66,7 +92,7 @@ class Tally:
         self.longest_start_s = 0.0
         self.longest_without_acceptance_s = 0.0
         self.accepted = 0
-        self.violations: list[str] = []  # those that show themselves at once
+        self.findings = Findings()
         self._accepted_s: float | None = None
 
     def order_accepted(self, at_s: float) -> None:

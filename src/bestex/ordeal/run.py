@@ -16,22 +16,21 @@ from typing import Final
 import httpx
 import msgspec
 
+from bestex.domain.lifecycle import ENDS, Status
 from bestex.domain.orders import OrderView
 from bestex.ordeal.audit import audit
 from bestex.ordeal.checks import (
-    Checks,
     check_feed_watchers,
     check_intents,
     check_log,
     check_status_watchers,
-    is_settled,
 )
 from bestex.ordeal.clients import Clients
 from bestex.ordeal.database import DatabaseProcess
 from bestex.ordeal.engine import FAULTS, EngineFailedError, EngineProcess
 from bestex.ordeal.report import LivePlan, LiveReport, Progress, Tally
 from bestex.ordeal.schedule import Blow, Planned, schedule
-from bestex.ordeal.watchers import FeedWatcher, read_log
+from bestex.ordeal.watchers import FeedWatcher, read_log, seen_of
 from bestex.ports import Clock
 
 HEAL_MAX_S: Final = 90.0  # after the last blow every order must have ended and settled
@@ -76,7 +75,6 @@ class _Ordeal:
         self._folder = folder
         self._data_dir = folder / "data"
         self._tally = Tally()
-        self._checks = Checks()
         self._engine = EngineProcess(
             self._data_dir, _free_port(plan.seed), plan.seed, folder / "engine.log", clock, self._tally
         )
@@ -101,7 +99,7 @@ class _Ordeal:
             done = trial if trial.done() else tasks[0]
             done.result()
         except EngineFailedError as error:
-            self._tally.violations.append(str(error))
+            self._tally.findings.that("the engine lives on", False, str(error))
         finally:
             await _cancel(*tasks[1:])
             self._clients.stop()
@@ -109,22 +107,22 @@ class _Ordeal:
             await _cancel(*tasks)
             await self._database.stop()
         for line in self._engine.defects():
-            self._checks.that("the engine's log speaks of no defect", False, line)
+            self._tally.findings.that("the engine's log speaks of no defect", False, line)
         return self._report(self._clock.monotonic() - began_s)
 
     async def _trial(self) -> None:
         await self._engine.until_ready()
         self._load_began_s = self._clock.monotonic()
-        self._phase = "under fire"
+        self._enter("under fire")
         feeds = [asyncio.create_task(feed.run()) for feed in self._feeds]
         load = asyncio.create_task(self._clients.run(self._plan.clients))
         try:
             await self._fire()
-            self._phase = "healing"
+            self._enter("healing")
             await self._heal(load)
         finally:
             await _cancel(load, *feeds)
-        self._phase = "checking"
+        self._enter("checking")
         await self._check()
 
     async def _fire(self) -> None:
@@ -164,7 +162,7 @@ class _Ordeal:
                 waiting_for = "a definite answer to every client"
                 await load
                 waiting_for = "the end of every order, and its finality"
-                while not all(is_settled(view) for view in await self._all_views()):
+                while not await self._all_are_settled():
                     await self._clock.sleep(POLL_S)
                 waiting_for = "every watcher to see its order's end"
                 await self._clients.watched()
@@ -172,19 +170,31 @@ class _Ordeal:
                 while any(len(feed.seen) < self._events for feed in self._feeds):
                     await self._clock.sleep(POLL_S)
         except TimeoutError:
-            self._tally.violations.append(
-                f"{HEAL_MAX_S:g} s after the last blow this was still waited for: {waiting_for}"
-            )
+            told = f"{HEAL_MAX_S:g} s after the last blow this was still waited for: {waiting_for}"
+            self._tally.findings.that("everything comes to its end", False, told)
 
     async def _check(self) -> None:
         await self._all_views()
         log = await read_log(self._engine.url, self._events)
-        histories = check_log(self._checks, log)
-        check_intents(self._checks, self._clients.intents, histories, self._views)
-        check_status_watchers(self._checks, self._clients.watchers, histories)
-        check_feed_watchers(self._checks, self._feeds, log)
+        histories = check_log(self._tally.findings, log)
+        check_intents(self._tally.findings, self._clients.intents, histories, self._views)
+        check_status_watchers(self._tally.findings, self._clients.watchers, histories)
+        check_feed_watchers(self._tally.findings, self._feeds, log)
         found = await audit(self._data_dir)
-        self._checks.that("the audit finds nothing", not found, "; ".join(found))
+        self._tally.findings.that("the audit finds nothing", not found, "; ".join(found))
+
+    async def _all_are_settled(self) -> bool:
+        lost: list[OrderView] = []
+        for view in await self._all_views():
+            if view.status not in ENDS or (view.status == Status.CONFIRMED and view.commitment == "confirmed"):
+                return False
+            if view.commitment == "lost":
+                lost.append(view)
+        for view in lost:  # a fork's doing: the same bytes are sent again, until they can never land any more
+            history = msgspec.json.decode(await self._ask("GET", f"/api/orders/{view.order_id}/history"))
+            if not seen_of(history["data"][-1]).settles:
+                return False
+        return True
 
     async def _all_views(self) -> list[OrderView]:
         """Every order that there is, as the engine shows it now."""
@@ -219,22 +229,29 @@ class _Ordeal:
 
     async def _tell_progress(self) -> None:
         while True:
-            began_s = self._load_began_s
-            self._on_progress(
-                Progress(
-                    phase=self._phase,
-                    elapsed_s=self._clock.monotonic() - began_s if began_s is not None else 0.0,
-                    total_s=float(self._plan.seconds),
-                    last_blow=self._tally.last_blow,
-                    accepted=self._tally.accepted,
-                    blows=self._tally.blows.total(),
-                )
-            )
+            self._tell()
             await self._clock.sleep(PROGRESS_EVERY_S)
+
+    def _enter(self, phase: str) -> None:
+        self._phase = phase
+        self._tell()
+
+    def _tell(self) -> None:
+        began_s = self._load_began_s
+        self._on_progress(
+            Progress(
+                phase=self._phase,
+                elapsed_s=self._clock.monotonic() - began_s if began_s is not None else 0.0,
+                total_s=float(self._plan.seconds),
+                last_blow=self._tally.last_blow,
+                accepted=self._tally.accepted,
+                blows=self._tally.blows.total(),
+            )
+        )
 
     def _report(self, seconds: float) -> LiveReport:
         tally = self._tally
-        violations = (*tally.violations, *self._checks.violations)
+        violations = tuple(tally.findings.violations)
         return LiveReport(
             seed=self._plan.seed,
             seconds=round(seconds, 1),
@@ -249,7 +266,7 @@ class _Ordeal:
             watchers=len(self._clients.watchers) + len(self._feeds),
             reconnects=tally.reconnects,
             events=self._events,
-            checks=dict(self._checks.made),
+            checks=dict(tally.findings.made),
             violations=violations,
             kept=str(self._folder) if violations else None,
         )

@@ -12,7 +12,7 @@ import msgspec
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake
 
-from bestex.domain.lifecycle import ENDS
+from bestex.domain.lifecycle import ENDS, UNFILLED, Status
 from bestex.ordeal.report import Tally
 from bestex.ports import Clock
 
@@ -31,6 +31,7 @@ class Seen(msgspec.Struct, frozen=True):
     status: str
     timestamp: str
     signature: str | None  # of the transaction that was signed, or executed
+    settles: bool  # whether nothing is left to do for the order after it
     digest: bytes  # of the whole update, however its keys were ordered
 
 
@@ -45,7 +46,10 @@ def seen_of(update: dict[str, Any]) -> Seen:
     detail = update["detail"]
     digest = hashlib.blake2b(msgspec.json.encode(update, order="deterministic"), digest_size=16).digest()
     signature = detail.get("txHash") or detail.get("signature")
-    return Seen(update["orderId"], update["seq"], update["status"], update["timestamp"], signature, digest)
+    status, timestamp = update["status"], update["timestamp"]
+    for_good = detail.get("commitment") == "finalized" or detail.get("gone", False)
+    settles = status in UNFILLED or (status == Status.CONFIRMED and for_good)
+    return Seen(update["orderId"], update["seq"], status, timestamp, signature, settles, digest)
 
 
 class StatusWatcher:
@@ -92,7 +96,8 @@ class StatusWatcher:
 
     def _judge_the_close(self, socket: ClientConnection) -> None:
         if socket.close_code in REFUSED_FOR_GOOD:
-            self._tally.violations.append(f"the stream of accepted order {self.order_id}: {socket.close_reason}")
+            told = f"the stream of accepted order {self.order_id} was refused: {socket.close_reason}"
+            self._tally.findings.that("an accepted order exists", False, told)
             self.complete = True
 
 
@@ -127,7 +132,7 @@ class FeedWatcher:
             http.stream("GET", f"{self._url}/api/events", headers=headers) as answer,
         ):
             if answer.status_code == 422:
-                self._tally.violations.append(f"the feed knows no position {last}, which it has sent")
+                self._tally.findings.that("the feed is the log", False, f"it has no position {last}, which it sent")
             if answer.status_code == 200:
                 async with aclosing(_events_in(answer)) as events:
                     async for event in events:
