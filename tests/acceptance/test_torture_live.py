@@ -3,6 +3,9 @@
 import asyncio
 import os
 import random
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -67,6 +70,32 @@ async def test_an_ordeal_that_is_broken_off_leaves_nothing(
 def is_starting(told: list[Progress], moment: str) -> bool:
     """Whether it has been starting for a moment, so that a database is being made."""
     return moment == "starting" and len(told) > 2
+
+
+@pytest.mark.parametrize("interruption", [signal.SIGINT, signal.SIGTERM], ids=lambda each: each.name)
+def test_an_ordeal_that_is_interrupted_twice_leaves_nothing(data_dir: Path, interruption: signal.Signals) -> None:
+    program = """if True:
+        import asyncio
+        from bestex.ambient import SystemClock
+        from bestex.ordeal import LivePlan, run_live
+        plan = LivePlan(seed=1, seconds=60, kills=60)
+        asyncio.run(run_live(plan, SystemClock(), lambda told: print(told.phase, told.accepted, flush=True)))
+    """
+    with subprocess.Popen(
+        [sys.executable, "-c", program],
+        env=os.environ | {"TMPDIR": str(data_dir)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    ) as ordeal:
+        assert ordeal.stdout is not None
+        assert any(line.startswith("under fire") and not line.endswith(" 0\n") for line in ordeal.stdout)
+        for _ in range(2):
+            ordeal.send_signal(interruption)
+        ordeal.stdout.read()
+        assert ordeal.wait() != 0
+    assert list(data_dir.iterdir()) == []
+    assert processes_in(data_dir) == []
 
 
 def processes_in(folder: Path) -> list[str]:

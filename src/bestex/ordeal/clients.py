@@ -16,7 +16,7 @@ from bestex.ordeal.report import Tally
 from bestex.ordeal.watchers import OPEN_TIMEOUT_S, StatusWatcher
 from bestex.ports import Clock
 
-PAUSE_S: Final = (0.05, 0.5)  # between two orders of a client
+PAUSE_S: Final = (0.0, 0.4)  # between two orders of a client
 REPEAT_PAUSE_S: Final = (0.05, 0.4)  # before an order is repeated; shorter than Retry-After asks for
 CANCEL_AFTER_S: Final = (0.0, 1.5)
 ANSWER_TIMEOUT_S: Final = 20.0

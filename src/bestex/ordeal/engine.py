@@ -30,7 +30,7 @@ FAULTS: Final = {
     "pruned_history": 0.05,
     "dying_fork_error": 0.03,
     "price_jump": 0.03,
-    "chain_unreachable": 0.002,
+    "chain_unreachable": 0.001,
     "fork_after_confirmed": 0.03,
 }
 """What goes wrong in the simulated world meanwhile, by its probability."""

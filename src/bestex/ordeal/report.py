@@ -13,7 +13,7 @@ class LivePlan(msgspec.Struct, frozen=True):
     seed: int
     seconds: int = 120  # of load and blows; starting, healing and checking come on top
     kills: int = 20  # of the engine, with SIGKILL
-    clients: int = 8  # that place orders at the same time
+    clients: int = 16  # that place orders at the same time
     orders_max: int = 10_000
 
     def __post_init__(self) -> None:

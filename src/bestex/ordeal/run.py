@@ -42,6 +42,8 @@ FEED_WATCHERS: Final = 2
 PORTS: Final = range(20_000, 30_000)
 """Not those that the system gives to connections: a client that tries again and again would once connect to itself."""
 
+SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
+
 ProgressListener = Callable[[Progress], None]
 
 
@@ -51,14 +53,15 @@ class _Page(msgspec.Struct, frozen=True, rename="camel"):
 
 
 async def run_live(plan: LivePlan, clock: Clock, on_progress: ProgressListener) -> LiveReport:
-    """Run the ordeal. No process of it is left afterwards, when it is cancelled (Ctrl-C, SIGTERM) neither.
+    """Run the ordeal. No process of it is left afterwards, however it ends: cancelled, or by Ctrl-C or SIGTERM.
 
-    The folder with database and log is removed, unless there are violations. Traffic goes to 127.0.0.1 only.
+    These two raise `KeyboardInterrupt` when everything has been stopped. The folder with database and log is removed,
+    unless there are violations. Traffic goes to 127.0.0.1 only.
     """
     folder = _new_folder()
     kept = False
     try:
-        with _cancelled_by_sigterm():
+        with _interruptible():
             report = await _Ordeal(plan, clock, on_progress, folder).run()
         kept = report.kept is not None
         return report
@@ -273,15 +276,28 @@ class _Ordeal:
 
 
 @contextmanager
-def _cancelled_by_sigterm() -> Generator[None]:
-    """A SIGTERM ends the ordeal as a Ctrl-C does."""
+def _interruptible() -> Generator[None]:
+    """The first SIGINT or SIGTERM cancels this task; further ones must not break off what it does to end in order."""
     task, loop = asyncio.current_task(), asyncio.get_running_loop()
-    if task is not None:
-        loop.add_signal_handler(signal.SIGTERM, task.cancel)
+    interrupted = False
+
+    def interrupt() -> None:
+        nonlocal interrupted
+        if not interrupted and task is not None:
+            interrupted = True
+            task.cancel()
+
+    for each in SIGNALS:
+        loop.add_signal_handler(each, interrupt)
     try:
         yield
+    except asyncio.CancelledError:
+        if interrupted:
+            raise KeyboardInterrupt from None
+        raise
     finally:
-        loop.remove_signal_handler(signal.SIGTERM)
+        for each in SIGNALS:
+            loop.remove_signal_handler(each)
 
 
 def _new_folder() -> Path:
