@@ -136,7 +136,7 @@ class Client:
             "tokenIn": token_in,
             "tokenOut": token_out,
             "amount": f"{self._chance.uniform(least, most):.4f}",
-            "slippageBps": self._chance.choice((50, 100, 300)),
+            "slippageBps": self._chance.choice((100, 300, 1_000)),
         }
         name = f"{self._name}-{self._placed}"
         own_id = name if by_socket or self._chance.random() < OWN_ID_CHANCE else None

@@ -8,6 +8,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+import asyncpg
+
+from bestex.journal.embedded import EmbeddedPostgres
 from bestex.journal.embedded.file_lock import try_lock
 from bestex.journal.embedded.process import ServerProcess, running_server
 from bestex.journal.embedded.socket_dir import choose_socket_dir
@@ -17,6 +20,11 @@ POLL_S: Final = 0.02
 APPEARS_MAX_S: Final = 30.0
 STOP_MAX_S: Final = 30.0
 LEFTOVERS_MAX_S: Final = 10.0
+CONNECT_TIMEOUT_S: Final = 3.0
+
+_SESSIONS: Final = """
+    select pid from pg_stat_activity where application_name like 'bestex%' and backend_type = 'client backend'
+"""
 
 
 class DatabaseProcess:
@@ -24,6 +32,7 @@ class DatabaseProcess:
 
     def __init__(self, data_dir: Path, clock: Clock) -> None:
         self._pgdata = data_dir / "postgres"
+        self._dsn = EmbeddedPostgres(data_dir).dsn
         self._clock = clock
 
     async def kill(self) -> None:
@@ -41,6 +50,17 @@ class DatabaseProcess:
         await self._clock.sleep(patience_s)
         _send(server, signal.SIGINT)
 
+    async def freeze(self, seconds: float) -> None:
+        """Its sessions neither answer nor end for a while; new ones are served."""
+        pids = await self._sessions()
+        try:
+            for pid in pids:
+                _send_to(pid, signal.SIGSTOP)
+            await self._clock.sleep(seconds)
+        finally:
+            for pid in pids:
+                _send_to(pid, signal.SIGCONT)
+
     async def stop(self) -> None:
         """Return when no process of it is left."""
         server = running_server(self._pgdata)
@@ -57,6 +77,17 @@ class DatabaseProcess:
             while (server := running_server(self._pgdata)) is None:
                 await self._clock.sleep(POLL_S)
         return server
+
+    async def _sessions(self) -> list[int]:
+        """The processes that serve the engine; none while the server is not there."""
+        try:
+            connection = await asyncpg.connect(self._dsn, timeout=CONNECT_TIMEOUT_S)
+            try:
+                return [row["pid"] for row in await connection.fetch(_SESSIONS)]
+            finally:
+                connection.terminate()
+        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            return []
 
     async def _gone(self, server: ServerProcess, within_s: float) -> bool:
         deadline_s = self._clock.monotonic() + within_s
@@ -80,7 +111,11 @@ class DatabaseProcess:
             os.close(folder_fd)
 
 
-def _send(server: ServerProcess, what: signal.Signals) -> None:
+def _send_to(pid: int, what: signal.Signals) -> None:
     with suppress(ProcessLookupError):
-        if server.alive():
-            os.kill(server.pid, what)
+        os.kill(pid, what)
+
+
+def _send(server: ServerProcess, what: signal.Signals) -> None:
+    if server.alive():
+        _send_to(server.pid, what)

@@ -30,7 +30,7 @@ FAULTS: Final = {
     "pruned_history": 0.05,
     "dying_fork_error": 0.03,
     "price_jump": 0.03,
-    "chain_unreachable": 0.001,
+    "chain_unreachable": 0.0003,
     "fork_after_confirmed": 0.03,
 }
 """What goes wrong in the simulated world meanwhile, by its probability."""
@@ -63,7 +63,8 @@ class EngineProcess:
         self._tally = tally
         self._process: asyncio.subprocess.Process | None = None
         self._ended_by: signal.Signals | None = None  # what the present one was sent
-        self._ready = asyncio.Event()
+        self._ready = asyncio.Event()  # until it is told to end
+        self._was_ready = False  # the present one, at some time
         self._stopped = False
         self._failed_in_a_row = 0
 
@@ -71,6 +72,7 @@ class EngineProcess:
         """Start it, and start it again whenever it ends, until `stop`. Raises `EngineFailedError`."""
         while not self._stopped:
             self._ended_by = None
+            self._was_ready = False
             self._ready.clear()
             self._process = process = await self._start()
             waiting = asyncio.create_task(self._until_it_is_ready())
@@ -164,6 +166,7 @@ class EngineProcess:
                 await self._clock.sleep(READY_POLL_S)
         self._failed_in_a_row = 0
         self._tally.longest_start_s = max(self._tally.longest_start_s, self._clock.monotonic() - began_s)
+        self._was_ready = True
         self._ready.set()
 
     async def _account_for(self, code: int) -> None:
@@ -171,8 +174,10 @@ class EngineProcess:
         if self._ended_by is signal.SIGKILL:
             return
         if self._ended_by is signal.SIGTERM:
-            self._tally.findings.that("a stop is in order", code == 0, f"the engine ended with {code} after SIGTERM")
-        elif self._ready.is_set():
+            # One that has barely begun does not listen yet: the signal ends it.
+            in_order = code == 0 or (code == -signal.SIGTERM and not self._was_ready)
+            self._tally.findings.that("a stop is in order", in_order, f"the engine ended with {code} after SIGTERM")
+        elif self._was_ready:
             self._tally.findings.that("the engine lives on", False, f"it ended by itself, with {code}")
         else:
             self._tally.failed_starts += 1

@@ -129,12 +129,14 @@ class _Ordeal:
         await self._check()
 
     async def _fire(self) -> None:
-        """Let the blows fall at their moments; some last, and others fall meanwhile."""
+        """Let the blows fall at their moments. Some last, and others fall meanwhile."""
         planned = schedule(self._plan.seed, self._plan.seconds, self._plan.kills)
         async with asyncio.TaskGroup() as group:
             for blow in planned:
                 await self._sleep_until(blow.at_s)
-                group.create_task(self._strike(blow))
+                striking = group.create_task(self._strike(blow))
+                if blow.blow is Blow.DATABASE_FREEZE:
+                    await striking  # with a kill in the midst, nobody would be left to answer late
             await self._sleep_until(self._plan.seconds)
 
     async def _strike(self, planned: Planned) -> None:
@@ -149,6 +151,9 @@ class _Ordeal:
                 await self._engine.pause(planned.lasts_s)
             case Blow.DATABASE_KILL:
                 await self._database.kill()
+            case Blow.DATABASE_FREEZE:
+                await self._engine.until_ready()
+                await self._database.freeze(planned.lasts_s)
             case Blow.DATABASE_RESTART:
                 await self._database.restart()
             case Blow.DATABASE_SLOW_RESTART:
