@@ -50,6 +50,27 @@ async def test_a_short_ordeal_finds_nothing_and_leaves_nothing(monkeypatch: pyte
     assert processes_in(folder) == []
 
 
+async def test_where_something_is_violated_database_and_log_are_kept(
+    monkeypatch: pytest.MonkeyPatch, data_dir: Path
+) -> None:
+    async def audit(_: Path) -> list[str]:
+        return ["order 1 was executed 2 times"]
+
+    monkeypatch.setattr("tempfile.tempdir", str(data_dir))
+    monkeypatch.setattr("bestex.ordeal.run.audit", audit)
+    plan = LivePlan(seed=1, seconds=1, kills=0, clients=1, orders_max=3)
+
+    report = await run_live(plan, SystemClock(), lambda _: None)
+
+    assert not report.passed
+    assert report.violations == ("the audit finds nothing: order 1 was executed 2 times",)
+    [folder] = data_dir.iterdir()
+    assert report.kept == str(folder)
+    assert (folder / "engine.log").is_file()
+    assert (folder / "data" / "postgres").is_dir()
+    assert processes_in(folder) == []
+
+
 @pytest.mark.parametrize("moment", ["starting", "under fire"])
 async def test_an_ordeal_that_is_broken_off_leaves_nothing(
     monkeypatch: pytest.MonkeyPatch, data_dir: Path, moment: str

@@ -83,8 +83,11 @@ class EngineProcess:
             await self._account_for(code)
 
     async def until_ready(self) -> None:
-        async with asyncio.timeout(START_MAX_S):
-            await self._ready.wait()
+        try:
+            async with asyncio.timeout(START_MAX_S):
+                await self._ready.wait()
+        except TimeoutError:
+            raise EngineFailedError(f"the engine was not ready within {START_MAX_S:g} s; see its log") from None
 
     async def kill(self) -> None:
         process = await self._living()

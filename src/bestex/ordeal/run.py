@@ -33,6 +33,7 @@ from bestex.ordeal.schedule import Blow, Planned, schedule
 from bestex.ordeal.watchers import FeedWatcher, read_log, seen_of
 from bestex.ports import Clock
 
+CHECK_MAX_S: Final = 120.0
 HEAL_MAX_S: Final = 90.0  # after the last blow every order must have ended and settled
 PROGRESS_EVERY_S: Final = 0.25
 POLL_S: Final = 0.25
@@ -126,7 +127,12 @@ class _Ordeal:
         finally:
             await _cancel(load, *feeds)
         self._enter("checking")
-        await self._check()
+        try:
+            async with asyncio.timeout(CHECK_MAX_S):
+                await self._check()
+        except (TimeoutError, httpx.HTTPError) as error:
+            told = f"the engine did not show its log: {error or type(error).__name__}"
+            self._tally.findings.that("everything comes to its end", False, told)
 
     async def _fire(self) -> None:
         """Let the blows fall at their moments. Some last, and others fall meanwhile."""
@@ -140,6 +146,13 @@ class _Ordeal:
             await self._sleep_until(self._plan.seconds)
 
     async def _strike(self, planned: Planned) -> None:
+        try:
+            await self._let_fall(planned)
+        except (TimeoutError, EngineFailedError) as error:
+            told = f"{planned.blow}: {error or 'there was nothing to hit'}"
+            self._tally.findings.that("engine and database come back", False, told)
+
+    async def _let_fall(self, planned: Planned) -> None:
         self._tally.blows[planned.blow] += 1
         self._tally.last_blow = planned.blow
         match planned.blow:
@@ -177,7 +190,7 @@ class _Ordeal:
                 waiting_for = "the feed to show every event"
                 while any(len(feed.seen) < self._events for feed in self._feeds):
                     await self._clock.sleep(POLL_S)
-        except TimeoutError:
+        except (TimeoutError, EngineFailedError):
             told = f"{HEAL_MAX_S:g} s after the last blow this was still waited for: {waiting_for}"
             self._tally.findings.that("everything comes to its end", False, told)
 
