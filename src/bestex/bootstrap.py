@@ -53,6 +53,9 @@ EXIT_OK: Final = 0
 EXIT_FAILED: Final = 1
 EXIT_BAD_SETTINGS: Final = 2
 
+START_DATABASE_S: Final = 30.0  # for an embedded server that died between its start and its first use
+START_POLL_S: Final = 0.1
+
 # Each part of a stop, beside the drain that comes first; under 2 s together.
 STOP_HTTP_S: Final = 0.4  # for answers under way
 STOP_ANSWERS_S: Final = 0.15  # for answers of which only this much is known: that the engine stops
@@ -132,7 +135,7 @@ class Process:
         async with AsyncExitStack() as exits:
             listener = exits.enter_context(listen(settings.host, settings.port))
             dsn = settings.database_url or await self._embedded_database(exits)
-            new = not await has_journal(dsn)
+            new = not await self._has_journal(dsn)
             if new:
                 await migrate(dsn)
             enrolment = Enrolment(dsn, self._ids.order_id(), f"{platform.node()}, process {os.getpid()}", self._clock)
@@ -256,6 +259,17 @@ class Process:
             rest,  # type: ignore[arg-type] # Litestar's own names for the ASGI types
         )
         return Guard(application, self._settings.allowed_hosts, self._settings.cors_origins)
+
+    async def _has_journal(self, dsn: str) -> bool:
+        """`has_journal`. An embedded server that ends just now is started again by its supervisor: wait for that."""
+        patience_until = self._clock.monotonic() + START_DATABASE_S
+        while True:
+            try:
+                return await has_journal(dsn)
+            except (asyncpg.CannotConnectNowError, *LOST):
+                if self._settings.database_url or self._clock.monotonic() > patience_until:
+                    raise
+            await self._clock.sleep(START_POLL_S)
 
     async def _embedded_database(self, exits: AsyncExitStack) -> str:
         settings = self._settings
