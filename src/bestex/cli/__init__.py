@@ -5,7 +5,7 @@ from typing import Annotated, Final
 import typer
 
 from bestex import __version__
-from bestex.cli.commands import look, operate, serve, sim, trade
+from bestex.cli.commands import look, operate, serve, sim, trade, verify
 from bestex.cli.exit_codes import EPILOG
 
 ENGINE: Final = "Engine"
@@ -53,6 +53,8 @@ app.command(rich_help_panel=LOOK, epilog=EPILOG)(look.show)
 app.command(rich_help_panel=LOOK, epilog=EPILOG)(look.wallet)
 app.command(rich_help_panel=LOOK, epilog=EPILOG)(look.tokens)
 app.command(rich_help_panel=ENGINE)(serve.serve)
+app.command(rich_help_panel=ENGINE, epilog=EPILOG)(verify.verify)
+app.command(rich_help_panel=ENGINE, epilog=EPILOG)(verify.export)
 for command in (operate.halt, operate.resume, operate.resolve, operate.reconcile):
     app.command(rich_help_panel=OPERATE, epilog=EPILOG)(command)
 app.add_typer(sim.sim, name="sim", rich_help_panel=ENGINE, epilog=EPILOG)

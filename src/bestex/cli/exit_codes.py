@@ -9,9 +9,10 @@ from bestex.domain.lifecycle import Status
 class ExitCode(IntEnum):
     DONE = 0
     NOT_EXECUTED = 1  # a watched order ended without executing
-    REFUSED = 2  # bad usage, or the engine refused the request; typer uses 2 for bad usage, too
+    VIOLATIONS = 1  # `verify` found some; scripts tell it from an audit that could not be made
+    REFUSED = 2  # bad usage, an unusable file, or the engine refused the request; typer uses 2 for bad usage, too
     NOT_FOUND = 3
-    UNAVAILABLE = 4  # the engine is not there, or cannot answer now
+    UNAVAILABLE = 4  # the engine or the database is not there, or cannot answer now
     INTERRUPTED = 130  # Ctrl-C; typer uses it, too
 
 
@@ -22,8 +23,8 @@ def exit_code_of(end: str) -> ExitCode:
 
 EPILOG: Final = """[bold]Exit codes[/bold]
   0  done; a watched order was confirmed
-  1  the watched order ended without executing: failed, cancelled or expired
-  2  bad usage, or refused by the engine
+  1  the watched order ended without executing: failed, cancelled or expired; verify found violations
+  2  bad usage, a file that cannot be used, or refused by the engine
   3  not found
-  4  the engine is not reachable, or unavailable
+  4  the engine or the database is not reachable, or unavailable
 130  interrupted"""

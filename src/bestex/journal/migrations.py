@@ -30,6 +30,11 @@ async def has_journal(dsn: str) -> bool:
     return found
 
 
+def latest_version() -> int:
+    """The schema's version that this release needs: the number of its last file."""
+    return max(int(name[:4]) for name in _migration_files())
+
+
 async def migrate(dsn: str) -> None:
     """Check the server's settings and apply what is missing. `JournalConfigurationError` says what is wrong."""
     await _check_server(dsn)

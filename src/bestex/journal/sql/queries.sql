@@ -121,3 +121,17 @@ update bestex.engines e
    set seen_at = clock_timestamp(), backend_pid = a.pid, backend_start = a.backend_start
   from pg_stat_activity a
  where e.id = $1 and a.pid = pg_backend_pid()
+
+-- name: schema_version
+select max(version) from bestex.migrations
+
+-- name: audit_log
+-- Whole rows as they are stored, for the audit. A time that is none comes as 0: no row was written with it.
+select position, order_id::text, seq, status, attempt,
+       case when isfinite(at) then (extract(epoch from at) * 1000000)::bigint else 0 end,
+       convert_to(detail::text, 'UTF8'), coalesce(sealed, ''), hash
+  from bestex.events order by position
+
+-- name: audit_orders
+select id::text, kind, pair, client_order_id, status, seq, attempt, unfilled, settled, convert_to(view::text, 'UTF8')
+  from bestex.orders

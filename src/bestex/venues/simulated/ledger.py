@@ -191,6 +191,11 @@ class MemoryLedger:
     async def close(self) -> None:
         pass
 
+    @property
+    def balances(self) -> dict[str, int]:
+        """Base units by mint."""
+        return dict(self._balances)
+
     def _check(self, epoch: int) -> None:
         if epoch != self._epoch:
             raise LedgerFencedError("the simulated chain's ledger was opened by another")

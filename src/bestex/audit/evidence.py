@@ -1,0 +1,128 @@
+"""What an audit reads: the rows of the journal and of the chain's ledger as they are stored, and where they come from.
+
+Nothing here is decoded: a row that was tampered with must reach the audit as it stands.
+"""
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Protocol
+
+import msgspec
+
+
+class JournalHead(msgspec.Struct, frozen=True):
+    """The end of the log as the journal itself has it."""
+
+    journal_id: str  # which log
+    position: int  # of its last row; 0 when empty
+    hash: bytes  # of that row, 32 bytes
+
+
+class PublishedHead(msgspec.Struct, frozen=True, rename="camel"):
+    """A head that was published outside the database: the log must reach it, and have its hash there."""
+
+    journal_id: str
+    position: int
+    hash: str  # hexadecimal
+    published_at: str | None = None  # RFC 3339
+
+
+class LogRow(msgspec.Struct, frozen=True, gc=False):
+    """A row of the log."""
+
+    position: int
+    order_id: str  # a UUID in lower case with hyphens
+    seq: int
+    status: str
+    attempt: int
+    at_us: int  # Unix microseconds
+    detail: bytes  # JSON, to the byte as it is stored
+    sealed: bytes  # empty: none
+    hash: bytes
+
+
+class OrderImage(msgspec.Struct, frozen=True, gc=False):
+    """An order's row of the projection."""
+
+    order_id: str
+    kind: str
+    pair: str
+    client_order_id: str | None
+    status: str
+    seq: int
+    attempt: int
+    unfilled: str | None  # the status it ended with, when it did not execute
+    settled: bool  # nothing is left to do for it
+    view: bytes  # JSON
+
+
+class LedgerTransaction(msgspec.Struct, frozen=True, gc=False):
+    """A transaction that landed, also one that failed."""
+
+    signature: str  # base58
+    slot: int
+    order_id: str  # the memo
+    attempt: int  # the memo
+    venue: str
+    mint_in: str
+    mint_out: str
+    amount_in: int  # base units that left the wallet
+    amount_out: int  # base units that the wallet received
+    network_fee: int  # lamports
+    error: str | None  # None: the swap happened
+
+
+class LedgerAdjustment(msgspec.Struct, frozen=True, gc=False):
+    """A change of a balance that no transaction made."""
+
+    number: int  # 1, 2, 3 ...
+    mint: str
+    units: int  # base units added; negative: taken
+    reason: str
+
+
+class LedgerBalance(msgspec.Struct, frozen=True, gc=False):
+    """What the wallet holds of a mint."""
+
+    mint: str
+    units: int  # base units
+
+
+class Counts(msgspec.Struct):
+    """How many records of each kind."""
+
+    log: int = 0
+    transactions: int = 0
+    adjustments: int = 0
+    balances: int = 0
+    orders: int = 0
+
+
+class LedgerEvidence(Protocol):
+    """The chain's ledger, in batches. Each is read at most once, in the order given here."""
+
+    def transactions(self) -> AsyncIterator[Sequence[LedgerTransaction]]:
+        """In any order."""
+
+    def adjustments(self) -> AsyncIterator[Sequence[LedgerAdjustment]]: ...
+
+    def balances(self) -> AsyncIterator[Sequence[LedgerBalance]]: ...
+
+
+class JournalEvidence(Protocol):
+    """The journal, in batches. Each is read at most once: the log before the orders."""
+
+    async def head(self) -> JournalHead: ...
+
+    def log(self) -> AsyncIterator[Sequence[LogRow]]:
+        """By position, or in the order in which an export has them."""
+
+    def orders(self) -> AsyncIterator[Sequence[OrderImage]]:
+        """In any order."""
+
+
+class Evidence(msgspec.Struct, frozen=True):
+    """All that an audit judges, as it was at one moment. It is read in the order head, log, ledger, orders."""
+
+    journal: JournalEvidence
+    ledger: LedgerEvidence | None = None  # None: there is no ledger here, as on a real chain
+    stated: Callable[[], Counts] | None = None  # what an export says it holds, asked when all was read
