@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from bestex.ambient import SystemClock
 from bestex.audit.audit import ProgressListener, audit
-from bestex.audit.evidence import Counts, Evidence, PublishedHead
+from bestex.audit.evidence import UNREADABLE, Counts, Evidence, PublishedHead
 from bestex.audit.export import read_export, write_export
 from bestex.audit.findings import Report
 from bestex.config import Settings
@@ -61,15 +61,19 @@ def verify_database(
     Without `head_file` the head that an engine published in the data folder is used, if there is one.
     """
     settings = _settings(overrides)
+    named = _read_head(head_file) if head_file is not None else None
 
     async def run() -> Verification:
         async with _connected(settings) as connection:
-            # Read before the snapshot: an engine that runs publishes a higher one at any moment.
-            head, found = _published_head(head_file, settings.data_dir, await journal_id(connection))
+            head, file = named, head_file
+            if head is None:
+                # Read before the snapshot: an engine that runs publishes a higher one at any moment.
+                usual = settings.data_dir / HEADS_FOLDER / f"{await journal_id(connection)}.json"
+                head, file = (_read_head(usual), usual) if usual.exists() else (None, None)
             began = SystemClock().monotonic()
             async with _snapshot(connection) as evidence:
                 report = await audit(evidence, head, on_progress)
-            return Verification(report, SystemClock().monotonic() - began, found)
+            return Verification(report, SystemClock().monotonic() - began, file)
 
     return _run(run, settings)
 
@@ -197,14 +201,6 @@ async def _snapshot(connection: asyncpg.Connection) -> AsyncIterator[Evidence]:
         yield Evidence(PostgresJournalEvidence(connection), ledger)
 
 
-def _published_head(head_file: Path | None, data_dir: Path, journal: str) -> tuple[PublishedHead | None, Path | None]:
-    """The published head with the file that it was read from, if there is one."""
-    if head_file is None:
-        usual = data_dir / HEADS_FOLDER / f"{journal}.json"
-        head_file = usual if usual.exists() else None
-    return (_read_head(head_file), head_file) if head_file is not None else (None, None)
-
-
 def _read_head(head_file: Path) -> PublishedHead:
     try:
         head = msgspec.json.decode(head_file.read_bytes(), type=PublishedHead)
@@ -212,6 +208,6 @@ def _read_head(head_file: Path) -> PublishedHead:
             raise ValueError("position or hash is out of range")
     except OSError as error:
         raise AuditImpossibleError(f"the published head cannot be read: {error}") from error
-    except ValueError as error:  # also what msgspec raises
+    except (*UNREADABLE, ValueError) as error:
         raise AuditImpossibleError(f"{head_file} is no published head: {error}") from error
     return head

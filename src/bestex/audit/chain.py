@@ -4,10 +4,10 @@ A row that does not fit is judged by the rows behind it, which still carry the h
 
 - the next one fits behind this row's stored hash: this row's content was changed;
 - it fits behind the hash that this row should have: only the stored hash was changed;
-- a later one fits in this row's place: the rows before that one were inserted, whether or not those behind them
-  were renumbered;
 - positions are missing before this row: rows were removed; what follows cannot be checked against them, and its
   stored hash is taken as it is;
+- a later one fits in this row's place: the rows before that one were inserted, whether or not those behind them
+  were renumbered;
 - the next one fits at a higher position: rows were removed and the later ones renumbered.
 
 So one tampering is one finding, and the walk goes on behind it. A rewritten row with a new hash looks like a change of
@@ -89,8 +89,8 @@ class ChainCheck:
         if (
             self._is_renumbered(pending)
             or self._is_changed(pending)
-            or self._is_inserted(pending)
             or self._is_behind_missing(pending)
+            or self._is_inserted(pending)
             or self._is_behind_removed(pending)
         ):
             return

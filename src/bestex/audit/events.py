@@ -6,7 +6,7 @@ from typing import Final
 import msgspec
 
 from bestex.audit.account import Account
-from bestex.audit.evidence import LogRow
+from bestex.audit.evidence import UNREADABLE, LogRow
 from bestex.audit.findings import Check, Findings, Kind
 from bestex.domain.events import (
     DETAIL_TYPES,
@@ -22,6 +22,9 @@ from bestex.domain.events import (
     unseal_tokens,
 )
 from bestex.domain.lifecycle import IllegalTransitionError, Status, check_transition
+
+DECIMALS_MAX: Final = 18
+"""The most that a token may have."""
 
 _STATUSES: Final = {status.value: status for status in Status}
 
@@ -99,7 +102,7 @@ class EventChecks:
             return None
         try:
             return decode_detail(status, row.detail)
-        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        except UNREADABLE as error:
             self._add(Kind.DETAIL_UNREADABLE, row, f"has no {status} detail: {error}")
             return None
 
@@ -110,10 +113,7 @@ class EventChecks:
         match detail:
             case PendingDetail():
                 account.pending = detail
-                try:
-                    account.tokens = unseal_tokens(row.sealed)
-                except msgspec.MsgspecError as error:
-                    self._add(Kind.SEALED_UNREADABLE, row, f"does not say which mints it means: {error}")
+                self._keep_tokens(row, account)
             case SubmittedDetail(signature=str(signature)):
                 self._check_signature(row, detail, signature, account)
             case RoutingDetail():
@@ -123,6 +123,17 @@ class EventChecks:
                 self._check_given_up(row, state.submitted, detail.attempts)
             case _:
                 pass
+
+    def _keep_tokens(self, row: LogRow, account: Account) -> None:
+        try:
+            tokens = unseal_tokens(row.sealed)
+        except UNREADABLE as error:
+            self._add(Kind.SEALED_UNREADABLE, row, f"does not say which mints it means: {error}")
+            return
+        if 0 <= tokens.decimals_in <= DECIMALS_MAX and 0 <= tokens.decimals_out <= DECIMALS_MAX:
+            account.tokens = tokens
+        else:
+            self._add(Kind.SEALED_UNREADABLE, row, "gives its mints decimals that no token has")
 
     def _check_signature(self, row: LogRow, detail: SubmittedDetail, signature: str, account: Account) -> None:
         self.signatures += 1
@@ -145,7 +156,7 @@ class EventChecks:
             return
         try:
             sealed = unseal(row.sealed).signature
-        except msgspec.MsgspecError as error:
+        except UNREADABLE as error:
             self._add(Kind.SEALED_UNREADABLE, row, f"does not hold the signed transaction: {error}", signature)
             return
         if sealed != signature:
@@ -184,7 +195,7 @@ class EventChecks:
             return
         try:
             detail = decode_detail(Status.SUBMITTED, row.detail)
-        except (msgspec.MsgspecError, UnicodeDecodeError):
+        except UNREADABLE:
             return
         if isinstance(detail, SubmittedDetail) and detail.signature is not None:
             self.signatures += 1

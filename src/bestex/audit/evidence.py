@@ -4,9 +4,12 @@ Nothing here is decoded: a row that was tampered with must reach the audit as it
 """
 
 from collections.abc import AsyncIterator, Callable, Sequence
-from typing import Protocol
+from typing import Final, Protocol
 
 import msgspec
+
+UNREADABLE: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+"""What decoding raises for bytes that are not what they should be."""
 
 
 class JournalHead(msgspec.Struct, frozen=True):

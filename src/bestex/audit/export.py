@@ -12,6 +12,7 @@ import msgspec
 
 from bestex.audit.audit import Progress, ProgressListener
 from bestex.audit.evidence import (
+    UNREADABLE,
     Counts,
     Evidence,
     JournalHead,
@@ -26,8 +27,6 @@ FORMAT: Final = 1
 """The version of the format that this release writes and reads."""
 
 BATCH_LINES: Final = 1_000
-LINE_BYTES_MAX: Final = 64 * 1024 * 1024
-"""A longer line is no line of an export."""
 
 
 class ExportError(Exception):
@@ -274,7 +273,7 @@ class _Reader:
         self._number += 1
         try:
             line = _decoder.decode(raw)
-        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        except UNREADABLE as error:
             cut = "" if raw.endswith(b"\n") else "; the file was cut, or is no export"
             raise ExportError(f"line {self._number} cannot be read: {error}{cut}") from error
         section = _SECTIONS.index(type(line))

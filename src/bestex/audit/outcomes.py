@@ -7,7 +7,7 @@ import msgspec
 
 from bestex.audit.account import Account
 from bestex.audit.events import EventChecks
-from bestex.audit.evidence import LedgerTransaction, OrderImage
+from bestex.audit.evidence import UNREADABLE, LedgerTransaction, OrderImage
 from bestex.audit.findings import Check, Findings, Kind
 from bestex.domain.events import LOST, ConfirmedDetail
 from bestex.domain.lifecycle import UNFILLED, Status
@@ -164,7 +164,7 @@ def _differences(image: OrderImage, account: Account) -> list[str]:
         differing += _named(("client_order_id", image.client_order_id, pending.client_order_id))
     try:
         stored = _view_decoder.decode(image.view)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except UNREADABLE as error:
         return [*differing, f"its view cannot be read: {error}"]
     if stored != view:
         pairs = ((f"view.{shown}", getattr(stored, name), getattr(view, name)) for name, shown in _VIEW_FIELDS)
