@@ -93,9 +93,15 @@ def export_database(
     """Write the database of the settings, as it is at this moment, as JSON Lines. Raises `AuditImpossibleError`."""
     settings = _settings(overrides)
 
+    def write_or_say(lines: bytes) -> None:
+        try:
+            write(lines)
+        except OSError as error:  # not the database's: a full disk, a reader that went away
+            raise AuditImpossibleError(f"the export cannot be written: {error}") from error
+
     async def run() -> Counts:
         async with _connected(settings) as connection, _snapshot(connection) as evidence:
-            return await write_export(evidence, write, timestamp_text(SystemClock().now_us()), on_progress)
+            return await write_export(evidence, write_or_say, timestamp_text(SystemClock().now_us()), on_progress)
 
     return _run(run, settings)
 

@@ -29,7 +29,7 @@ async def audit(
 ) -> Report:
     """Check everything that must hold of the evidence, reading it once.
 
-    `published`: a head to hold the log against. The same evidence gives the same report. Memory: about 1.5 kB for
+    `published`: a head to hold the log against. The same evidence gives the same report. Memory: about 2.5 kB for
     each order, plus the folds of those that are open. Raises only what reading the evidence raises.
     """
     findings = Findings()

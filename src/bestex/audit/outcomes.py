@@ -109,7 +109,7 @@ class OrderChecks:
         if pending.kind == OrderKind.MARKET:
             differing += _named(("amount", pending.amount, amount_in))
         confirmed = account.state.confirmed
-        if confirmed is not None:
+        if confirmed is not None and not _landed_again(account, confirmed, swap):
             amount_out = format_amount(swap.amount_out, tokens.decimals_out)
             differing += _reported(confirmed, swap, amount_in, amount_out)
         if differing:
@@ -170,6 +170,11 @@ def _differences(image: OrderImage, account: Account) -> list[str]:
         pairs = ((f"view.{shown}", getattr(stored, name), getattr(view, name)) for name, shown in _VIEW_FIELDS)
         differing += _named(*pairs)
     return differing
+
+
+def _landed_again(account: Account, confirmed: ConfirmedDetail, swap: LedgerTransaction) -> bool:
+    """Whether a fork had taken the swap that was reported, and the journal does not know yet what it did next."""
+    return not account.state.settled and confirmed.slot is not None and confirmed.slot != swap.slot
 
 
 def _reported(confirmed: ConfirmedDetail, swap: LedgerTransaction, amount_in: str, amount_out: str) -> list[str]:

@@ -23,7 +23,7 @@ def exit_code_of(end: str) -> ExitCode:
 
 EPILOG: Final = """[bold]Exit codes[/bold]
   0  done; a watched order was confirmed
-  1  the watched order ended without executing: failed, cancelled or expired; verify found violations
+  1  the watched order ended without executing; verify found violations
   2  bad usage, a file that cannot be used, or refused by the engine
   3  not found
   4  the engine or the database is not reachable, or unavailable

@@ -326,6 +326,13 @@ async def test_a_report_that_is_a_base_unit_off_is_found(day: TradingDay, change
     assert finding.kind is Kind.AMOUNT_DIFFERS
 
 
+async def test_a_swap_that_a_fork_moved_is_compared_once_the_journal_knows(day: TradingDay) -> None:
+    moved = day.order().route().sign().land(amount_out=151_000_000).confirm(slot=100)  # the ledger has slot 120
+    assert await day.records().kinds() == []
+    moved.note("finalized")
+    assert await day.records().kinds() == ["amount-differs"]
+
+
 async def test_an_operator_s_decision_may_leave_amounts_out(day: TradingDay) -> None:
     order = day.order().route().sign().land()
     order.add(Status.CONFIRMED, ConfirmedDetail(tx_hash=order.signature, commitment="finalized", resolved=True))

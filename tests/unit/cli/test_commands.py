@@ -325,9 +325,22 @@ def test_bad_usage_ends_with_2(bestex: Bestex) -> None:
 
 def test_help_names_every_command_and_the_exit_codes(bestex: Bestex) -> None:
     told = uncoloured(bestex("--help").stdout)
-    for name in ["serve", "order", "watch", "cancel", "quote", "orders", "show", "wallet", "tokens", "sim"]:
+    for name in [
+        "serve",
+        "order",
+        "watch",
+        "cancel",
+        "quote",
+        "orders",
+        "show",
+        "wallet",
+        "tokens",
+        "sim",
+        "verify",
+        "export",
+    ]:
         assert f"│ {name} " in told
-    assert "  4  the engine is not reachable, or unavailable" in told
+    assert "  4  the engine or the database is not reachable, or unavailable" in told
     assert uncoloured(bestex().stdout).strip() == told.strip()
 
 

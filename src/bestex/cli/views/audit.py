@@ -51,10 +51,11 @@ def verification_document(verification: "Verification") -> dict[str, object]:
 
 
 def _checks_table(checks: list[CheckResult]) -> RenderableType:
-    table = plain_table("check", "checked", "violations", numbers=frozenset({"checked", "violations"}))
+    numbers = frozenset({"checked", "violations"})
+    table = plain_table("check", "checked", "violations", "", numbers=numbers, folding=frozenset({""}))
     for check in checks:
         if check.skipped is not None:
-            table.add_row(styled(check.name), "-", styled(f"not made: {check.skipped}"), style="dim")
+            table.add_row(styled(check.name), "-", "-", styled(check.skipped), style="dim")
         else:
             style = "bold red" if check.violations else ""
             table.add_row(styled(check.name), f"{check.checked:,}", Text(f"{check.violations:,}", style=style))
