@@ -24,6 +24,7 @@ from bestex.journal.embedded import DataDirError, EmbeddedPostgres, EmbeddedPost
 from bestex.journal.embedded.cluster import has_database
 from bestex.journal.evidence import PostgresJournalEvidence, check_schema, connect_for_audit, journal_id
 from bestex.journal.postgres import LOST
+from bestex.journal.published_head import head_path
 from bestex.venues.simulated.evidence import PostgresLedgerEvidence, has_ledger
 
 T = TypeVar("T")
@@ -58,9 +59,10 @@ def verify_database(
 ) -> Verification:
     """Audit the database of the settings, on one snapshot. Raises `AuditImpossibleError`.
 
-    Without `head_file` the head that an engine published in the data folder is used, if there is one.
+    Without `head_file` the head is read where the settings have it published; in the data folder there may be none.
     """
     settings = _settings(overrides)
+    head_file = head_file or settings.head_file
     named = _read_head(head_file) if head_file is not None else None
 
     async def run() -> Verification:
@@ -68,8 +70,9 @@ def verify_database(
             head, file = named, head_file
             if head is None:
                 # Read before the snapshot: an engine that runs publishes a higher one at any moment.
-                usual = settings.data_dir / HEADS_FOLDER / f"{await journal_id(connection)}.json"
-                head, file = (_read_head(usual), usual) if usual.exists() else (None, None)
+                usual = head_path(settings.data_dir, await journal_id(connection))
+                is_published = usual.exists() and usual.stat().st_size > 0
+                head, file = (_read_head(usual), usual) if is_published else (None, None)
             began = SystemClock().monotonic()
             async with _snapshot(connection) as evidence:
                 report = await audit(evidence, head, on_progress)

@@ -196,13 +196,14 @@ async def test_a_database_without_a_simulated_chain_is_audited_without_it(bestex
 def test_verify_does_not_disturb_an_engine_under_load_and_finds_nothing(
     bestex: Bestex, empty_database_url: str
 ) -> None:
-    with serving(DATABASE_URL=empty_database_url) as engine:
+    with serving(DATABASE_URL=empty_database_url, DATA_DIR=bestex.data_dir) as engine:
         engine.faults(**FAULTS)
         orders = []
         for _ in range(4):
             orders += [engine.order() for _ in range(10)]
             exit_code, answer = bestex.verify(dsn=empty_database_url)
             assert (exit_code, answer["findings"]) == (DONE, [])
+            assert answer["publishedHead"]["position"] <= answer["headPosition"]
         for order_id in orders:
             engine.until(order_id)
         assert bestex.verify(dsn=empty_database_url)[0] == DONE
@@ -231,7 +232,9 @@ def test_the_embedded_server_runs_only_as_long_as_the_audit(bestex: Bestex, tmp_
         engine.until(engine.order())
     pgdata = bestex.data_dir / "postgres"
     assert running_server(pgdata) is None
-    assert bestex.verify()[0] == DONE
+    exit_code, answer = bestex.verify()
+    assert exit_code == DONE
+    assert answer["publishedHead"]["position"] == answer["headPosition"]
     assert running_server(pgdata) is None
     assert bestex.run("export", "--out", str(tmp_path / "log.jsonl")).returncode == DONE
     assert bestex.verify("--export", str(tmp_path / "log.jsonl"))[0] == DONE

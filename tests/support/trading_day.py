@@ -269,9 +269,7 @@ def _is_settled(append: Append) -> bool:
 
 
 def _transaction(row: LandedTransaction) -> LedgerTransaction:
-    fields = msgspec.structs.asdict(row)
-    del fields["landed_us"]
-    return LedgerTransaction(**fields)
+    return LedgerTransaction(**{name: getattr(row, name) for name in LedgerTransaction.__struct_fields__})
 
 
 def _balances(landed: Sequence[LandedTransaction]) -> dict[str, int]:

@@ -84,17 +84,30 @@ class OrderChecks:
                 )
         elif state.status is Status.CONFIRMED and state.confirmed is not None:
             self._findings.checked[Check.OUTCOMES] += 1
-            # Not settled: a fork may just have taken it. Lost: the log says so itself.
-            if swap is None and state.settled and state.confirmed.commitment != LOST:
-                self._findings.add(
-                    Kind.CONFIRMED_UNEXECUTED,
-                    f"order {state.order_id} is confirmed and {state.confirmed.commitment}, but the ledger has no"
-                    f" executed swap of it; it reports {state.confirmed.tx_hash}",
-                    order_id=state.order_id,
-                    signature=state.confirmed.tx_hash,
-                )
+            if state.settled:  # else a fork may just have taken it, or brought it back
+                self._check_settled(state.order_id, state.confirmed, swap)
         if swap is not None:
             self._check_amounts(account, swap)
+
+    def _check_settled(self, order_id: str, confirmed: ConfirmedDetail, swap: LedgerTransaction | None) -> None:
+        """A confirmed order for which nothing is left to do: executed, or lost for good."""
+        decided = " by an operator's decision" if confirmed.resolved else ""
+        is_lost = confirmed.commitment == LOST
+        if swap is None and not is_lost:
+            self._findings.add(
+                Kind.CONFIRMED_UNEXECUTED,
+                f"order {order_id} is confirmed and {confirmed.commitment}{decided}, but the ledger has no executed"
+                f" swap of it; it reports {confirmed.tx_hash}",
+                order_id=order_id,
+                signature=confirmed.tx_hash,
+            )
+        elif swap is not None and is_lost:
+            self._findings.add(
+                Kind.EXECUTED_UNFILLED,
+                f"order {order_id} is lost for good{decided}, but its swap was executed: {swap.signature}",
+                order_id=order_id,
+                signature=swap.signature,
+            )
 
     def _check_amounts(self, account: Account, swap: LedgerTransaction) -> None:
         tokens, pending = account.tokens, account.pending
@@ -178,17 +191,18 @@ def _landed_again(account: Account, confirmed: ConfirmedDetail, swap: LedgerTran
 
 
 def _reported(confirmed: ConfirmedDetail, swap: LedgerTransaction, amount_in: str, amount_out: str) -> list[str]:
-    """Where what an order reports is not what its swap did. An operator's decision may leave amounts out."""
-    pairs: tuple[tuple[str, str | None, str], ...] = (
+    """Where what an order reports is not what its swap did. An operator's decision knows no fee."""
+    differing = _named(
         ("txHash", confirmed.tx_hash, swap.signature),
         ("venue", confirmed.venue, swap.venue),
         ("amountIn", confirmed.amount_in, amount_in),
         ("amountOut", confirmed.amount_out, amount_out),
-        ("feePaid", confirmed.fee_paid, format_amount(swap.network_fee, _LAMPORT_DECIMALS)),
     )
-    if confirmed.resolved:
-        pairs = tuple(pair for pair in pairs if pair[1] is not None)
-    return _named(*pairs)
+    if not confirmed.resolved:
+        differing += _named(("feePaid", confirmed.fee_paid, format_amount(swap.network_fee, _LAMPORT_DECIMALS)))
+    if confirmed.slot is not None:  # an earlier release did not report it
+        differing += _named(("slot", confirmed.slot, swap.slot))
+    return differing
 
 
 def _named(*pairs: tuple[str, object, object]) -> list[str]:

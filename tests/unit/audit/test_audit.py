@@ -9,7 +9,6 @@ from bestex.audit.evidence import Evidence, LedgerBalance, PublishedHead
 from bestex.audit.findings import CHECK_OF, LEDGER_CHECKS, Check, Kind
 from bestex.domain.events import (
     BuildingDetail,
-    ConfirmedDetail,
     FailedDetail,
     RoutingDetail,
     SubmittedDetail,
@@ -296,6 +295,11 @@ async def test_an_order_that_ended_unfilled_but_was_executed_is_found(day: Tradi
     assert await day.records().kinds() == ["executed-unfilled"]
 
 
+async def test_an_order_that_is_lost_for_good_but_was_executed_is_found(day: TradingDay) -> None:
+    day.order().route().sign().confirm().note("lost", gone=True).land()
+    assert await day.records().kinds() == ["executed-unfilled"]
+
+
 async def test_an_order_confirmed_for_good_without_a_swap_is_found(day: TradingDay) -> None:
     day.order().route().sign().confirm().note("finalized")
     assert await day.records().kinds() == ["confirmed-unexecuted"]
@@ -318,6 +322,7 @@ async def test_an_order_whose_transaction_failed_is_not_confirmed_by_it(day: Tra
         {"venue": "meteora"},
         {"tx_hash": "another"},
         {"amount_out": None},
+        {"slot": 119, "commitment": "finalized"},
     ],
 )
 async def test_a_report_that_is_a_base_unit_off_is_found(day: TradingDay, changes: dict[str, object]) -> None:
@@ -333,10 +338,11 @@ async def test_a_swap_that_a_fork_moved_is_compared_once_the_journal_knows(day: 
     assert await day.records().kinds() == ["amount-differs"]
 
 
-async def test_an_operator_s_decision_may_leave_amounts_out(day: TradingDay) -> None:
-    order = day.order().route().sign().land()
-    order.add(Status.CONFIRMED, ConfirmedDetail(tx_hash=order.signature, commitment="finalized", resolved=True))
+async def test_an_operator_s_decision_may_not_know_the_fee_but_must_know_the_amounts(day: TradingDay) -> None:
+    day.order().route().sign().land().confirm(fee_paid="0", commitment="finalized", resolved=True)
     assert await day.records().kinds() == []
+    day.order().route().sign().land().confirm(amount_out="151", commitment="finalized", resolved=True)
+    assert await day.records().kinds() == ["amount-differs"]
 
 
 @pytest.mark.parametrize("changes", [{"mint_in": "another"}, {"mint_out": "another"}, {"amount_in": 1_500_000_001}])

@@ -32,10 +32,8 @@ def verify(
         typer.Option(
             dir_okay=False,
             metavar="FILE",
-            envvar="BESTEX_HEAD_FILE",
-            show_envvar=False,
             help="The published head to hold the log against.",
-            show_default="BESTEX_HEAD_FILE, else the one in the data folder",
+            show_default="of a database: BESTEX_HEAD_FILE, else in the data folder",
         ),
     ] = None,
     data_dir: DataDir = None,
