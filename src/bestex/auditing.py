@@ -2,10 +2,11 @@
 
 import gc
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, BinaryIO, Final, TypeVar
 
 import asyncpg
 import msgspec
@@ -15,7 +16,8 @@ from pydantic import ValidationError
 from bestex.ambient import SystemClock
 from bestex.audit.audit import ProgressListener, audit
 from bestex.audit.evidence import UNREADABLE, Counts, Evidence, PublishedHead
-from bestex.audit.export import read_export, write_export
+from bestex.audit.export.read import read_export
+from bestex.audit.export.write import write_export
 from bestex.audit.findings import Report
 from bestex.config import Settings
 from bestex.domain.errors import JournalConfigurationError
@@ -29,9 +31,9 @@ from bestex.venues.simulated.evidence import PostgresLedgerEvidence, has_ledger
 
 T = TypeVar("T")
 
-HEADS_FOLDER: Final = "heads"
-"""In the data folder: where an engine publishes its log's head unless told otherwise, a file for each journal."""
 HASH_BYTES: Final = 32
+LINE_BYTES_MAX: Final = 64 * 1024 * 1024
+"""An export's longer line is read as more than one, and none of them makes sense."""
 
 
 class AuditImpossibleError(Exception):
@@ -81,10 +83,11 @@ def verify_database(
     return _run(run, settings)
 
 
-def verify_export(lines: Iterable[bytes], head_file: Path | None, on_progress: ProgressListener) -> Verification:
+def verify_export(file: BinaryIO, head_file: Path | None, on_progress: ProgressListener) -> Verification:
     """Audit an export. Raises `ExportError`, and `AuditImpossibleError` for the head's file."""
     head = _read_head(head_file) if head_file is not None else None
     began = SystemClock().monotonic()
+    lines = iter(partial(file.readline, LINE_BYTES_MAX), b"")
     with _rare_collections():
         report = uvloop.run(audit(read_export(lines), head, on_progress))
     return Verification(report, SystemClock().monotonic() - began, head_file)
@@ -186,7 +189,7 @@ async def _database(settings: Settings) -> AsyncIterator[str]:
     try:
         yield server.dsn
     finally:
-        if started and not await _is_used_by_others(server.dsn):  # else an engine has adopted it meanwhile
+        if started and not await _is_used_by_others(server.dsn):  # else an engine or an audit has adopted it meanwhile
             await server.stop()
 
 
@@ -194,8 +197,8 @@ async def _is_used_by_others(dsn: str) -> bool:
     connection = await connect_for_audit(dsn)
     try:
         others: int = await connection.fetchval(
-            "select count(*) from pg_stat_activity where backend_type = 'client backend' and pid <> pg_backend_pid()"
-            " and application_name <> 'bestex audit'"
+            "select count(*) from pg_stat_activity where backend_type = 'client backend'"
+            " and application_name <> current_setting('application_name')"  # that is this process's
         )
     finally:
         connection.terminate()

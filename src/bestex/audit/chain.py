@@ -162,7 +162,8 @@ class ChainCheck:
             return False
         self._findings.add(
             Kind.ROW_MISSING,
-            f"{_positions(first, row.position - 1)} missing from the log: removed",
+            f"{_positions(first, row.position - 1)} missing from the log: removed. The row behind, at position"
+            f" {row.position}, cannot be checked against what is gone",
             position=first,
         )
         pending.popleft()
@@ -185,7 +186,8 @@ class ChainCheck:
         rows = "a row was" if removed == 1 else f"{removed} rows were"
         self._findings.add(
             Kind.ROW_REMOVED,
-            f"{rows} removed before the row that stands at position {row.position}, and the later ones renumbered",
+            f"{rows} removed before the row that stands at position {row.position}, and the later ones renumbered."
+            " That row cannot be checked against what is gone",
             position=row.position,
         )
         self._shift -= removed

@@ -1,5 +1,6 @@
 """The journal as an audit reads it: rows as they are stored, on one snapshot of PostgreSQL or from memory."""
 
+import os
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Final, TypeVar
 
@@ -24,7 +25,7 @@ async def connect_for_audit(dsn: str) -> asyncpg.Connection:
     """A connection whose one transaction may last as long as it takes. Raises what the driver raises."""
     return await connect(
         dsn,
-        "bestex audit",
+        f"bestex audit {os.getpid()}",
         default_transaction_read_only="on",
         transaction_timeout="0",
         statement_timeout="0",

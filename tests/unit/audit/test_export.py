@@ -6,7 +6,8 @@ import pytest
 
 from bestex.audit.audit import audit
 from bestex.audit.evidence import Counts, PublishedHead
-from bestex.audit.export import ExportError, read_export, write_export
+from bestex.audit.export.read import ExportError, read_export
+from bestex.audit.export.write import write_export
 from bestex.audit.findings import Report
 from tests.support.trading_day import Records, TradingDay
 

@@ -13,7 +13,7 @@ from rich.console import Console
 from typer.testing import CliRunner, Result
 
 from bestex.audit.audit import Progress
-from bestex.audit.export import write_export
+from bestex.audit.export.write import write_export
 from bestex.audit.findings import CHECK_OF
 from bestex.cli import app
 from bestex.cli.errors import CommandError
@@ -85,7 +85,16 @@ def test_an_export_and_a_database_at_once_are_bad_usage(tmp_path: Path) -> None:
     assert bestex("verify", "--export", tmp_path / "x", "--data-dir", tmp_path).exit_code == ExitCode.REFUSED
 
 
-def test_a_bad_setting_is_refused(tmp_path: Path) -> None:
+def test_a_folder_that_is_named_goes_before_the_environment_s_database(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", "postgresql://127.0.0.1:1/none")
+    result = bestex("verify", "--data-dir", tmp_path)
+    assert result.exit_code == ExitCode.REFUSED
+    assert "there is no database in" in result.stderr
+
+
+def test_a_bad_setting_is_refused() -> None:
     result = bestex("verify", "--database-url", "mysql://x")
     assert result.exit_code == ExitCode.REFUSED
     assert "DATABASE_URL" in result.stderr

@@ -55,8 +55,8 @@ def verify(
             if export is None:
                 verification = verify_database(_given(data_dir, database_url), head, on_progress)
             else:
-                with export.open("rb") as lines:
-                    verification = verify_export(lines, head, on_progress)
+                with export.open("rb") as file:
+                    verification = verify_export(file, head, on_progress)
         _show(terminal, verification)
         return ExitCode.DONE if verification.report.clean else ExitCode.VIOLATIONS
 
@@ -107,7 +107,7 @@ def _given(data_dir: Path | None, database_url: str | None) -> dict[str, object]
 
 def _run(work: "Callable[[Terminal], ExitCode | None]", as_json: bool) -> None:
     """Do the work, and end with its exit code or its error's."""
-    from bestex.audit.export import ExportError
+    from bestex.audit.export.read import ExportError
     from bestex.auditing import AuditImpossibleError, DatabaseUnreachableError
     from bestex.cli.errors import CommandError
     from bestex.cli.terminal import Terminal
