@@ -1,4 +1,4 @@
--- Every query of the journal by name: `-- name: NAME` begins one. Named here, used in postgres.py and engines.py.
+-- Every query of the journal by name: `-- name: NAME` begins one. Used in postgres.py, engines.py and evidence.py.
 
 -- name: append
 -- The one round trip of a group commit; see functions.sql.
