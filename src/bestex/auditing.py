@@ -15,13 +15,14 @@ from pydantic import ValidationError
 
 from bestex.ambient import SystemClock
 from bestex.audit.audit import ProgressListener, audit
-from bestex.audit.evidence import UNREADABLE, Counts, Evidence, PublishedHead
+from bestex.audit.evidence import UNREADABLE, Counts, Evidence
 from bestex.audit.export.read import read_export
 from bestex.audit.export.write import write_export
 from bestex.audit.findings import Report
 from bestex.config import Settings
 from bestex.domain.errors import JournalConfigurationError
 from bestex.domain.events import timestamp_text
+from bestex.domain.log_hash import PublishedHead
 from bestex.journal.embedded import DataDirError, EmbeddedPostgres, EmbeddedPostgresError
 from bestex.journal.embedded.cluster import has_database
 from bestex.journal.evidence import PostgresJournalEvidence, check_schema, connect_for_audit, journal_id

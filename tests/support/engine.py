@@ -22,6 +22,8 @@ from typing import Any, TypeVar
 import asyncpg
 import httpx
 
+from bestex.audit.audit import audit
+from bestex.audit.evidence import Evidence
 from bestex.bootstrap import Process
 from bestex.config import Settings
 from bestex.domain.events import SignedTransaction
@@ -30,8 +32,10 @@ from bestex.domain.orders import OrderView, fold
 from bestex.domain.route import Fill, Quote, QuoteRequest, SwapRequest
 from bestex.domain.tokens import load_tokens
 from bestex.engine.engine import Engine
+from bestex.journal.evidence import PostgresJournalEvidence, connect_for_audit
 from bestex.journal.rows import decode_view, stored_event
 from bestex.ports import BlockHeight, Chain, StatusReport, Venue
+from bestex.venues.simulated.evidence import PostgresLedgerEvidence
 from bestex.venues.simulated.world import SimulatedWorld
 from tests.support.postgres import TEMPLATE, PostgresServer
 
@@ -276,7 +280,8 @@ def _apart(work: Coroutine[Any, Any, T]) -> T:
 
 
 async def check_database(dsn: str, *, all_ended: bool = True) -> Counter[str]:
-    """What must be true whatever happened; how many orders there are of each status.
+    """What must be true whatever happened, by the audit and by these checks apart from it; how many orders there are
+    of each status.
 
     - every order's events are numbered 1, 2, 3 ..., follow the lifecycle, and fold to the projection;
     - the log's positions are 1, 2, 3 ... up to its head;
@@ -285,8 +290,12 @@ async def check_database(dsn: str, *, all_ended: bool = True) -> Counter[str]:
     - an order is confirmed exactly when the chain executed one swap of it, with the amounts that it did;
     - the wallet holds what it was given and what the transactions moved, to the base unit.
     """
-    connection = await asyncpg.connect(dsn)
+    connection = await connect_for_audit(dsn)
     try:
+        await connection.execute("begin isolation level repeatable read read only")
+        audited = await audit(
+            Evidence(PostgresJournalEvidence(connection), PostgresLedgerEvidence(connection)), None, lambda _: None
+        )
         rows = await connection.fetch(
             "select position, order_id, seq, status, attempt, (extract(epoch from at) * 1000000)::bigint as at_us,"
             " detail, sealed from bestex.events order by position"
@@ -298,6 +307,7 @@ async def check_database(dsn: str, *, all_ended: bool = True) -> Counter[str]:
         balances = await connection.fetch("select mint, units from sim.balances")
     finally:
         await connection.close()
+    assert not audited.findings, "\n".join(finding.message for finding in audited.findings)
     assert [row["position"] for row in rows] == list(range(1, head + 1)), "positions have a gap"
     by_order: dict[str, list[Any]] = defaultdict(list)
     for row in rows:

@@ -17,7 +17,6 @@ from bestex.audit.evidence import (
     LedgerTransaction,
     LogRow,
     OrderImage,
-    PublishedHead,
 )
 from bestex.audit.findings import Report
 from bestex.domain.events import (
@@ -35,7 +34,7 @@ from bestex.domain.events import (
     seal,
 )
 from bestex.domain.lifecycle import UNFILLED, Status
-from bestex.domain.log_hash import GENESIS, row_bytes, row_hash
+from bestex.domain.log_hash import GENESIS, PublishedHead, row_bytes, row_hash
 from bestex.domain.tokens import load_tokens
 from bestex.journal.memory import MemoryDatabase, MemoryJournal
 from bestex.ports import Append

@@ -1,12 +1,12 @@
 """The published head: what was published last is there after any end, and a journal that is behind it is told so."""
 
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from bestex.domain.errors import JournalConfigurationError
-from bestex.journal.published_head import HeadFile, PublishedHead, head_path, read_head, why_behind
+from bestex.domain.log_hash import PublishedHead
+from bestex.journal.published_head import HeadFile, head_path, read_head, why_behind
 from bestex.ports import LogHead
 from tests.support.clock import FakeClock
 
@@ -71,7 +71,7 @@ def test_a_place_that_cannot_be_written_is_refused_with_what_to_do(tmp_path: Pat
 
 
 def published(position: int, row: bytes = ROW, journal: str = JOURNAL) -> PublishedHead:
-    return PublishedHead(journal, position, row.hex(), datetime.fromtimestamp(0, UTC))
+    return PublishedHead(journal, position, row.hex())
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,10 @@ import msgspec
 
 from bestex.audit.chain import ChainCheck
 from bestex.audit.events import EventChecks
-from bestex.audit.evidence import Counts, Evidence, JournalHead, LedgerEvidence, LedgerTransaction, PublishedHead
+from bestex.audit.evidence import Counts, Evidence, JournalHead, LedgerEvidence, LedgerTransaction
 from bestex.audit.findings import LEDGER_CHECKS, Check, Findings, Kind, Report
 from bestex.audit.outcomes import OrderChecks
+from bestex.domain.log_hash import PublishedHead
 from bestex.domain.tokens import WRAPPED_SOL_MINT
 
 

@@ -19,9 +19,9 @@ from collections.abc import Iterable, Sequence
 from itertools import islice
 from typing import Final
 
-from bestex.audit.evidence import JournalHead, LogRow, PublishedHead
+from bestex.audit.evidence import JournalHead, LogRow
 from bestex.audit.findings import Check, Findings, Kind
-from bestex.domain.log_hash import GENESIS, row_bytes, row_hash
+from bestex.domain.log_hash import GENESIS, PublishedHead, row_bytes, row_hash
 
 LOOKAHEAD: Final = 32
 """Rows behind one that does not fit by which it is judged: the most inserted side by side that are told apart."""

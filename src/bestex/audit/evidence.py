@@ -20,15 +20,6 @@ class JournalHead(msgspec.Struct, frozen=True):
     hash: bytes  # of that row, 32 bytes
 
 
-class PublishedHead(msgspec.Struct, frozen=True, rename="camel"):
-    """A head that was published outside the database: the log must reach it, and have its hash there."""
-
-    journal_id: str
-    position: int
-    hash: str  # hexadecimal
-    published_at: str | None = None  # RFC 3339
-
-
 class LogRow(msgspec.Struct, frozen=True, gc=False):
     """A row of the log."""
 

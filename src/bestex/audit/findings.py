@@ -7,7 +7,8 @@ from typing import Final
 
 import msgspec
 
-from bestex.audit.evidence import JournalHead, PublishedHead
+from bestex.audit.evidence import JournalHead
+from bestex.domain.log_hash import PublishedHead
 
 KEPT_PER_CHECK: Final = 100
 """Findings of one check that a report keeps; all are counted."""

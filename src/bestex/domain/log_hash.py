@@ -6,6 +6,8 @@
 import hashlib
 from typing import Final
 
+import msgspec
+
 GENESIS: Final = bytes(32)
 """What stands before the first row."""
 
@@ -25,3 +27,12 @@ def row_bytes(
 def row_hash(before: bytes, row: bytes) -> bytes:
     """SHA-256 over the hash of the row before, then the row's bytes."""
     return hashlib.sha256(before + row).digest()
+
+
+class PublishedHead(msgspec.Struct, frozen=True, rename="camel"):
+    """A head that was published outside the database: the log must reach it, and have its hash there."""
+
+    journal_id: str
+    position: int
+    hash: str  # hexadecimal
+    published_at: str | None = None  # RFC 3339

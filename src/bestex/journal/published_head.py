@@ -7,7 +7,6 @@ synced once a second.
 
 import asyncio
 import os
-from datetime import datetime
 from pathlib import Path
 from typing import Final
 
@@ -16,6 +15,7 @@ import structlog
 
 from bestex.domain.errors import JournalConfigurationError
 from bestex.domain.events import timestamp_text
+from bestex.domain.log_hash import PublishedHead
 from bestex.ports import Clock, LogHead
 
 SYNC_EVERY_S: Final = 1.0
@@ -23,15 +23,6 @@ _LINE_BYTES: Final = 256
 """One length for all, so that a line never keeps the end of a longer one; within a disk's sector."""
 
 _log = structlog.get_logger(__name__)
-
-
-class PublishedHead(msgspec.Struct, frozen=True, rename="camel"):
-    """What the file holds."""
-
-    journal_id: str
-    position: int
-    hash: str  # hex
-    published_at: datetime
 
 
 class HeadFile:

@@ -1,36 +1,40 @@
-"""What must hold of the database itself: the log against the chain's ledger."""
+"""What must hold of the database itself: `bestex verify`, by the real command line, beside the engine that runs."""
 
+import asyncio
+import sys
 from pathlib import Path
-from typing import Final
 
-import asyncpg
+import msgspec
 
-from bestex.journal.embedded import EmbeddedPostgres
+from bestex.audit.findings import Report
 
-TOLD_MAX: Final = 20
-
-_EXECUTED_TWICE: Final = """
-    select order_id::text, count(*) from sim.transactions where error is null group by order_id having count(*) > 1
-"""
-_EXECUTED_UNCONFIRMED: Final = """
-    select order_id::text from sim.transactions t where error is null
-    and not exists (select from bestex.orders o where o.id::text = t.order_id::text and o.status = 'confirmed')
-"""
-_CONFIRMED_UNEXECUTED: Final = """
-    select id::text from bestex.orders o where status = 'confirmed' and view ->> 'commitment' <> 'lost'
-    and not exists (select from sim.transactions t where o.id::text = t.order_id::text and t.error is null)
-"""
+VERIFY_S = 120.0
 
 
 async def audit(data_dir: Path) -> list[str]:
     """What is wrong with the database in the folder, whose server runs."""
-    connection = await asyncpg.connect(EmbeddedPostgres(data_dir).dsn)
+    verify = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "bestex",
+        "verify",
+        "--json",
+        "--data-dir",
+        str(data_dir),
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
     try:
-        found = [f"order {row[0]} was executed {row[1]} times" for row in await connection.fetch(_EXECUTED_TWICE)]
-        found += [
-            f"order {row[0]} was executed, unknown to it" for row in await connection.fetch(_EXECUTED_UNCONFIRMED)
-        ]
-        found += [f"order {row[0]} was never executed" for row in await connection.fetch(_CONFIRMED_UNEXECUTED)]
-    finally:
-        await connection.close()
-    return found[:TOLD_MAX]
+        answer, said = await asyncio.wait_for(verify.communicate(), VERIFY_S)
+    except TimeoutError:
+        verify.kill()
+        await verify.wait()
+        return [f"bestex verify did not end within {VERIFY_S:.0f} s"]
+    if verify.returncode == 0:
+        return []
+    try:
+        report = msgspec.json.decode(answer, type=Report)
+    except msgspec.MsgspecError:
+        return [f"bestex verify ended with {verify.returncode}: {said.decode(errors='replace').strip()}"]
+    return [finding.message for finding in report.findings]

@@ -5,7 +5,7 @@ import pytest
 from msgspec.structs import replace
 
 from bestex.audit.audit import Progress, audit
-from bestex.audit.evidence import Evidence, LedgerBalance, PublishedHead
+from bestex.audit.evidence import Evidence, LedgerBalance
 from bestex.audit.findings import CHECK_OF, LEDGER_CHECKS, Check, Kind
 from bestex.domain.events import (
     BuildingDetail,
@@ -16,6 +16,7 @@ from bestex.domain.events import (
     seal,
 )
 from bestex.domain.lifecycle import Status
+from bestex.domain.log_hash import PublishedHead
 from bestex.journal.evidence import MemoryJournalEvidence
 from bestex.venues.simulated.evidence import MemoryLedgerEvidence
 from tests.support.trading_day import BUILDING, SOL, TOKENS, DayOrder, Records, TradingDay

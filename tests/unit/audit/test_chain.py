@@ -3,9 +3,9 @@
 import pytest
 from msgspec.structs import replace
 
-from bestex.audit.evidence import JournalHead, LogRow, PublishedHead
+from bestex.audit.evidence import JournalHead, LogRow
 from bestex.audit.findings import Check, Finding, Findings
-from bestex.domain.log_hash import GENESIS
+from bestex.domain.log_hash import GENESIS, PublishedHead
 from tests.support.trading_day import Records, TradingDay
 
 ROWS = 18

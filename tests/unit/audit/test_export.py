@@ -5,10 +5,11 @@ import json
 import pytest
 
 from bestex.audit.audit import audit
-from bestex.audit.evidence import Counts, PublishedHead
+from bestex.audit.evidence import Counts
 from bestex.audit.export.read import ExportError, read_export
 from bestex.audit.export.write import write_export
 from bestex.audit.findings import Report
+from bestex.domain.log_hash import PublishedHead
 from tests.support.trading_day import Records, TradingDay
 
 AT = "2026-11-24T20:00:00.000Z"
