@@ -39,6 +39,7 @@ declare
     accepted uuid[];
     illegal  uuid[];
     inserted bigint;
+    positions bigint[];
     link     bytea;
     links    bytea[];
     hashes   bytea[] := '{}';
@@ -127,15 +128,21 @@ begin
         end if;
     end if;
 
-    -- The rows' bytes all at once, then link by link; a refused row has no bytes and no hash.
-    select array_agg(r.bytes order by r.ord) into links
-      from (select e.ord,
-                   case when e.id <> all (refused) then convert_to(concat_ws(
-                       ' ', head + count(*) filter (where e.id <> all (refused)) over (order by e.ord),
-                       e.id, e.seq, e.status, e.attempt, e.at_us, octet_length(e.detail), e.detail), 'UTF8')
-                       || coalesce(e.sealed, '') end as bytes
-              from unnest(e_id, e_seq, e_status, e_attempt, e_at_us, e_detail, e_sealed) with ordinality
-                   as e (id, seq, status, attempt, at_us, detail, sealed, ord)) r;
+    -- The rows' bytes all at once, then link by link; a refused row has no bytes and no hash. Positions are counted
+    -- only where some are refused: counting costs as much as hashing.
+    if refused = '{}' then
+        select array_agg(head + n) into positions from generate_series(1, cardinality(e_id)) n;
+    else
+        select array_agg(case when e.id <> all (refused)
+                         then head + e.counted end order by e.ord) into positions
+          from (select t.id, t.ord, count(*) filter (where t.id <> all (refused)) over (order by t.ord) as counted
+                  from unnest(e_id) with ordinality as t (id, ord)) e;
+    end if;
+    select array_agg(convert_to(e.position || ' ' || e.id || ' ' || e.seq || ' ' || e.status || ' ' || e.attempt || ' '
+                                || e.at_us || ' ' || octet_length(e.detail) || ' ' || e.detail, 'UTF8')
+                     || coalesce(e.sealed, '') order by e.ord) into links
+      from unnest(positions, e_id, e_seq, e_status, e_attempt, e_at_us, e_detail, e_sealed) with ordinality
+           as e (position, id, seq, status, attempt, at_us, detail, sealed, ord);
     foreach link in array coalesce(links, '{}') loop
         if link is null then
             hashes := hashes || null::bytea;
@@ -146,11 +153,11 @@ begin
     end loop;
 
     insert into events (position, order_id, seq, status, attempt, at, detail, sealed, hash)
-    select head + row_number() over (order by e.ord), e.id, e.seq, e.status, e.attempt,
+    select e.position, e.id, e.seq, e.status, e.attempt,
            timestamptz 'epoch' + e.at_us * interval '1 microsecond', e.detail::json, e.sealed, e.hash
-      from unnest(e_id, e_seq, e_status, e_attempt, e_at_us, e_detail, e_sealed, hashes) with ordinality
-           as e (id, seq, status, attempt, at_us, detail, sealed, hash, ord)
-     where e.id <> all (refused);
+      from unnest(positions, e_id, e_seq, e_status, e_attempt, e_at_us, e_detail, e_sealed, hashes)
+           as e (position, id, seq, status, attempt, at_us, detail, sealed, hash)
+     where e.position is not null;
     get diagnostics inserted = row_count;
 
     update log_head set position = head + inserted, hash = head_hash;
