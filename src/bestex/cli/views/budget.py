@@ -10,6 +10,8 @@ from bestex.cli.answers import Receipt
 from bestex.cli.views.text import clean, milliseconds_text
 
 BAR_WIDTH: Final = 40
+FINE_MS: Final = 10.0
+"""Below this, fractions of a millisecond are told."""
 
 
 def budget_view(receipt: Receipt) -> RenderableType:
@@ -22,16 +24,16 @@ def budget_view(receipt: Receipt) -> RenderableType:
     table.add_column(no_wrap=True)
     behind = 0.0
     for name, spent, notes in rows:
-        table.add_row(Text(clean(name)), Text(milliseconds_text(spent)), _bar(behind, spent, whole))
+        table.add_row(Text(clean(name)), Text(_spent_text(spent)), _bar(behind, spent, whole))
         for note in notes:
             table.add_row(Text(f"  {clean(note)}", style="dim"), "", "")
         behind += spent
     total = receipt.latency_ms.get("total")
     if total is not None:
-        table.add_row(Text("total", style="bold"), Text(milliseconds_text(total), style="bold"), "")
+        table.add_row(Text("total", style="bold"), Text(_spent_text(total), style="bold"), "")
     finalize = receipt.latency_ms.get("finalize")
     if finalize is not None:
-        table.add_row(Text("until final", style="dim"), Text(milliseconds_text(finalize), style="dim"), "")
+        table.add_row(Text("until final", style="dim"), Text(_spent_text(finalize), style="dim"), "")
     return table
 
 
@@ -49,9 +51,13 @@ def _rows(receipt: Receipt) -> list[tuple[str, float, list[str]]]:
                 continue
             notes = []
             if name == "route":
-                notes = [f"{quote.venue} {milliseconds_text(quote.latency_ms)}" for quote in attempt.quotes]
+                notes = [f"{quote.venue} {_spent_text(quote.latency_ms)}" for quote in attempt.quotes]
             rows.append((f"{attempt.attempt}. {name}" if several else name, spent, notes))
     return rows
+
+
+def _spent_text(spent_ms: float) -> str:
+    return f"{spent_ms:.2f} ms" if spent_ms < FINE_MS else milliseconds_text(spent_ms)
 
 
 def _bar(behind: float, spent: float, whole: float) -> Text:
