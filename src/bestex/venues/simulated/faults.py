@@ -4,6 +4,7 @@ With all probabilities at 0, the default, the generator is never asked: a world 
 """
 
 import random  # noqa: TID251 - only ever seeded, never ambient
+from collections import Counter
 from collections.abc import Mapping
 from typing import Final
 
@@ -63,6 +64,7 @@ class Faults:
         """`ValueError` names an unknown fault or a bad value."""
         self._random = random.Random(seed)  # noqa: S311 - faults need repetition, not secrecy
         self.values: dict[str, float] = dict.fromkeys(PROBABILITIES, 0.0) | SIZES
+        self.struck: Counter[str] = Counter()  # how often each fault has happened
         self.any = False  # whether any fault is possible: the quick way past all questions
         self.change(values)
 
@@ -81,7 +83,10 @@ class Faults:
         if not self.any:
             return False
         probability = self.values[name]
-        return probability > 0 and self._random.random() < probability
+        if probability <= 0 or self._random.random() >= probability:
+            return False
+        self.struck[name] += 1
+        return True
 
     def size(self, name: str) -> float:
         """The length or size `name`, as set."""

@@ -99,7 +99,10 @@ class SimulatedWorld:
         agenda: Agenda,
         books: Books,
         ledger: Ledger,
+        struck: Mapping[str, int],
     ) -> None:
+        """`struck`: how often each fault has happened."""
+        self.struck = struck
         self.venues = venues
         self.chain = chain
         self.wallet = wallet
@@ -263,6 +266,7 @@ async def open_simulation(
         agenda=agenda,
         books=books,
         ledger=ledger,
+        struck=weather.struck,
     )
 
 

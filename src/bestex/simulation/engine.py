@@ -1,0 +1,80 @@
+"""One engine process of a run: the whole engine over the simulation's ports, from its start to its death."""
+
+import asyncio
+from collections.abc import Callable
+
+import msgspec
+
+from bestex.domain.errors import EngineFencedError, JournalError
+from bestex.domain.tokens import TokenRegistry
+from bestex.engine.engine import Engine, EngineLimits
+from bestex.engine.landing import LandingLimits
+from bestex.routing.router import QuoteLimits, Router
+from bestex.simulation.clock import SeededIds, VirtualClock
+from bestex.simulation.database import DatabaseServer, ProcessJournal
+from bestex.simulation.loop import VirtualLoop
+from bestex.simulation.ports import ProcessChain, ProcessVenue, WatchedHub
+from bestex.simulation.process import Process
+from bestex.simulation.trace import Trace
+from bestex.venues.simulated.world import ProfileName, SimulatedWorld
+
+SIGN_OF_LIFE_EVERY_S = 1.0
+
+
+class Surroundings(msgspec.Struct):
+    """What an engine process finds when it starts, and what outlives it."""
+
+    loop: VirtualLoop
+    clock: VirtualClock
+    server: DatabaseServer
+    world: SimulatedWorld
+    tokens: TokenRegistry
+    trace: Trace
+    profile: ProfileName
+    seed: int
+
+
+def engine_limits(profile: ProfileName) -> EngineLimits:
+    """The limits of an engine with default settings."""
+    look_every_s = 1.0 if profile == "realistic" else 0.1
+    return EngineLimits(landing=LandingLimits(look_every_s=look_every_s, resend_every_s=2 * look_every_s))
+
+
+class EngineProcess:
+    """An engine with its journal and its hub."""
+
+    def __init__(self, around: Surroundings, process: Process, number: int) -> None:
+        """To be made within the process."""
+        ids = SeededIds(around.seed, number, around.clock)
+        self.process = process
+        self.engine_id = ids.order_id()
+        self.journal = ProcessJournal(around.server, self.engine_id, around.clock, process, around.loop)
+        self.hub = WatchedHub(process, around.server.referee)
+        self.journal.listen(self.hub.publish)
+        chain = ProcessChain(around.world.chain, process, around.loop, around.server.referee, around.trace)
+        venues = [ProcessVenue(venue, process) for venue in around.world.venues]
+        router = Router(venues, around.clock, QuoteLimits())
+        limits = engine_limits(around.profile)
+        self.engine = Engine(self.journal, router, chain, around.tokens, around.clock, ids, limits)
+        self._clock = around.clock
+
+    async def run(self, exited: "Callable[[EngineProcess, BaseException | None], None]") -> None:
+        """Recover and run until a part of it ends by itself; `exited` gets the reason."""
+        works = (self.journal.run(), self.engine.run(), self._give_signs_of_life())
+        parts = [asyncio.create_task(work) for work in works]
+        recovering = asyncio.create_task(self.engine.recover())
+        await asyncio.wait([*parts, recovering], return_when=asyncio.FIRST_COMPLETED)
+        if not any(part.done() for part in parts) and recovering.exception() is None:
+            await asyncio.wait(parts, return_when=asyncio.FIRST_COMPLETED)
+        ended = next(part for part in (*parts, recovering) if part.done())
+        exited(self, ended.exception())
+
+    async def _give_signs_of_life(self) -> None:
+        while True:
+            try:
+                await self.journal.sign_of_life()
+            except EngineFencedError:
+                raise
+            except JournalError:
+                pass
+            await self._clock.sleep(SIGN_OF_LIFE_EVERY_S)

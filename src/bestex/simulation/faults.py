@@ -1,0 +1,108 @@
+"""What can go wrong in a simulated run, by name, each with a probability."""
+
+import random  # noqa: TID251 - only ever seeded, never ambient
+from collections import Counter
+from collections.abc import Mapping
+from typing import Final
+
+from bestex.venues.simulated.faults import PROBABILITIES as OF_THE_WORLD
+from bestex.venues.simulated.faults import SIZES as SIZES_OF_THE_WORLD
+
+OF_THE_JOURNAL: Final = {
+    "journal_unavailable": "the database cannot be reached: nothing is read or stored, for up to journal_away_s",
+    "journal_unknown_before": "a commit's answer is lost, and nothing was stored",
+    "journal_unknown_after": "a commit's answer is lost, and everything was stored",
+    "journal_late": "a commit's answer is lost, and the rows are stored a moment later",
+    "journal_slow": "a commit takes up to journal_slow_s",
+    "claim_lost": "an engine is given the leases of orders, and the answer is lost",
+}
+OF_THE_ENGINE: Final = {
+    "stall": "the engine's process is stopped for a while, and another may take its place",
+}
+OF_THE_CLIENTS: Final = {
+    "connection_lost": "a client or a watcher loses its connection, and comes back",
+    "cancel": "a client cancels its order",
+    "repeat": "a client whose order was accepted sends it again under the same key",
+}
+PROBABILITIES: Final = OF_THE_WORLD | OF_THE_JOURNAL | OF_THE_ENGINE | OF_THE_CLIENTS
+"""Every fault and what it does; the value is its probability each time the occasion arises."""
+
+SIZES: Final = SIZES_OF_THE_WORLD | {"journal_away_s": 8.0, "journal_slow_s": 6.0}
+"""How long or how large the faults are that have a length or a size."""
+
+_ALL_AT_ONCE: Final = 0.05  # the probability of a fault that is named without one
+_LIKELY: Final = (0.02, 0.05, 0.1, 0.2, 0.4)  # of the faults in a random mix
+_SOMETIMES_SURE: Final = frozenset({"stall", "cancel", "repeat", "connection_lost", "lagging_node", "lost_status"})
+_SHARE_OF_CALM: Final = 0.05  # of the random mixes, those without any fault
+_SHARE_OF_FAULTS: Final = 0.35  # of the faults, those in a random mix
+
+
+def random_faults(luck: random.Random) -> dict[str, float]:
+    """Some faults, some more likely than others, and how long or how large they are."""
+    if luck.random() < _SHARE_OF_CALM:
+        return {}
+    faults: dict[str, float] = {}
+    share = luck.uniform(0.1, 2 * _SHARE_OF_FAULTS)
+    for name in PROBABILITIES:
+        if luck.random() < share:
+            faults[name] = luck.choice(_LIKELY + ((1.0, 1.0) if name in _SOMETIMES_SURE else ()))
+    for name, usual in SIZES.items():
+        faults[name] = round(usual * luck.choice((0.2, 0.5, 1.0, 1.0, 2.0)), 3)
+    return faults
+
+
+def chosen_faults(text: str) -> dict[str, float]:
+    """The faults of a text such as "dropped=0.2,stall" or "all"; `ValueError` says what is wrong with it."""
+    faults: dict[str, float] = {}
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        name, equals, value = (piece.strip() for piece in part.partition("="))
+        if name in ("all", "none"):
+            faults |= dict.fromkeys(PROBABILITIES, _number(name, value, equals)) if name == "all" else {}
+        elif name in PROBABILITIES or name in SIZES:
+            faults[name] = _number(name, value, equals)
+        else:
+            raise ValueError(f"there is no fault {name!r}; there are all, none, {', '.join([*PROBABILITIES, *SIZES])}")
+    return faults
+
+
+def _number(name: str, text: str, given: str) -> float:
+    if not given and name not in SIZES:
+        return _ALL_AT_ONCE
+    try:
+        value = float(text)
+    except ValueError:
+        raise ValueError(f"{name} must be a number, not {text!r}") from None
+    if not 0 <= value <= (1 if name not in SIZES else 1_000_000):
+        raise ValueError(f"{name} must be from 0 to {1 if name not in SIZES else 1_000_000}, not {text}")
+    return value
+
+
+class Luck:
+    """Which faults strike that are not the simulated world's own. Deterministic: the same seed, the same faults."""
+
+    def __init__(self, seed: str, values: Mapping[str, float]) -> None:
+        self.random = random.Random(seed)  # noqa: S311 -- faults need repetition, not secrecy
+        self.struck: Counter[str] = Counter()
+        self._values = SIZES | dict(values)
+        self._healed = False
+
+    def strikes(self, name: str) -> bool:
+        """Whether the fault happens on this occasion."""
+        probability = self._values.get(name, 0.0)
+        if not probability or self._healed or self.random.random() >= probability:
+            return False
+        self.struck[name] += 1
+        return True
+
+    def up_to(self, name: str) -> float:
+        """A random length or size, at most what `name` says."""
+        return self.random.random() * self._values[name]
+
+    def heal(self) -> None:
+        """No more faults."""
+        self._healed = True
+
+
+def of_the_world(faults: Mapping[str, float]) -> dict[str, float]:
+    """Those that the simulated world itself commits."""
+    return {name: value for name, value in faults.items() if name in OF_THE_WORLD or name in SIZES_OF_THE_WORLD}

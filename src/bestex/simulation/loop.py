@@ -1,0 +1,249 @@
+"""An asyncio event loop on which time is virtual: when nothing is ready, it is at once the time of the next timer.
+
+Everything that waits with asyncio, `asyncio.timeout` and `asyncio.wait` included, waits on it. It does no I/O.
+"""
+
+import asyncio
+import contextvars
+import heapq
+from collections import deque
+from collections.abc import Callable, Coroutine
+from itertools import count
+from typing import Any, TypeVar
+
+from bestex.simulation.process import CURRENT, Process, State
+
+T = TypeVar("T")
+
+
+class DeadlockError(RuntimeError):
+    """Nothing is ready, no timer is set, and the main task has not ended."""
+
+
+class VirtualFuture(asyncio.Future[T]):
+    """A future whose place in a set depends on the run alone, not on its address."""
+
+    def __init__(self, *, loop: "VirtualLoop") -> None:
+        super().__init__(loop=loop)
+        self._number = loop.next_number()
+
+    def __hash__(self) -> int:
+        return self._number
+
+
+class VirtualTask(asyncio.Task[T]):
+    """A task of which the same holds."""
+
+    def __init__(
+        self,
+        work: Coroutine[Any, Any, T],
+        *,
+        loop: "VirtualLoop",
+        context: contextvars.Context | None,
+        name: str | None,
+    ) -> None:
+        self._number = loop.next_number()  # before asyncio puts it into its set of all tasks
+        super().__init__(work, loop=loop, context=context, name=name)
+
+    def __hash__(self) -> int:
+        return self._number
+
+
+class Handle(asyncio.TimerHandle):
+    """A callback and the process that it belongs to."""
+
+    __slots__ = ("process",)
+
+    def __init__(
+        self,
+        when: float,
+        callback: Callable[..., object],
+        args: tuple[Any, ...],
+        loop: "VirtualLoop",
+        context: contextvars.Context | None,
+    ) -> None:
+        super().__init__(when, callback, args, loop, context)
+        self.process = CURRENT.get() if context is None else context.get(CURRENT)
+
+    def run(self) -> None:
+        self._run()
+
+    def __str__(self) -> str:
+        """What it is about to do, for a story."""
+        callback = self._callback  # type: ignore[attr-defined] # typeshed leaves it out
+        task = getattr(callback, "__self__", None)
+        if isinstance(task, asyncio.Task):
+            return f"a step of {getattr(task.get_coro(), '__qualname__', 'a task')}"
+        return f"a call of {getattr(callback, '__qualname__', type(callback).__name__)}"
+
+
+class VirtualLoop(asyncio.AbstractEventLoop):
+    """The loop. `run` runs one main task to its end, or until `halt`."""
+
+    def __init__(self) -> None:
+        self._ready: deque[Handle] = deque()
+        self._timers: list[tuple[float, int, Handle]] = []
+        self._timer_numbers = count()
+        self._numbers = count(1)
+        self._now = 0.0
+        self._dying: list[Process] = []
+        self._halted = False
+        self._running = False
+        self._closed = False
+        self.errors: list[dict[str, Any]] = []  # what nobody caught
+        self.handles = 0  # run so far
+
+    # --- Running
+
+    def run(self, main: Coroutine[Any, Any, T]) -> T | None:
+        """The result of `main`; None when the loop was halted before."""
+        asyncio._set_running_loop(self)
+        self._running = True
+        try:
+            task = self.create_task(main)
+            while not task.done() and not self._halted:
+                self._turn()
+            return task.result() if task.done() else None
+        finally:
+            self._running = False
+            asyncio._set_running_loop(None)
+
+    def halt(self) -> None:
+        """Run nothing more after the callback that runs now."""
+        self._halted = True
+
+    def _turn(self) -> None:
+        """Run what is ready; when nothing is, let it be the time of the next timer."""
+        ready, timers = self._ready, self._timers
+        if not ready:
+            while timers and timers[0][2].cancelled():
+                heapq.heappop(timers)
+            if not timers:
+                raise DeadlockError(f"nothing is ready and no timer is set at {self._now:.6f} s")
+            self._now = max(self._now, timers[0][0])
+        now = self._now
+        while timers and timers[0][0] <= now:
+            ready.append(heapq.heappop(timers)[2])
+        for _ in range(len(ready)):
+            if not ready:  # a killed process's have gone
+                return
+            handle = ready.popleft()
+            if handle.cancelled():
+                continue
+            process = handle.process
+            if process is None or self._admits(process, handle):
+                self.handles += 1
+                handle.run()
+            if self._dying:
+                self._unwind_dying()
+            if self._halted:
+                return
+
+    def _admits(self, process: Process, handle: Handle) -> bool:
+        """Whether the process runs and still does when it has been asked at this point."""
+        if process.state is State.RUNNING and process.step is not None:
+            process.step(process, handle)
+        if process.state is State.RUNNING:
+            return True
+        if process.state is State.STALLED:
+            process.parked.append(handle)
+        elif process.state is State.DYING:
+            self._ready.appendleft(handle)  # its task ends by it
+        return False
+
+    # --- Processes
+
+    def bury(self, process: Process) -> None:
+        """Unwind a killed process once the callback that runs now returns."""
+        self._dying.append(process)
+
+    def unpark(self, handles: list[Handle]) -> None:
+        """Have the handles of a process that goes on run next."""
+        self._ready.extend(handles)
+
+    def _unwind_dying(self) -> None:
+        while self._dying:
+            self._dying.pop().unwind(self._run_ready_of)
+
+    def _run_ready_of(self, process: Process) -> int:
+        ran = 0
+        for _ in range(len(self._ready)):
+            handle = self._ready.popleft()
+            if handle.process is not process:
+                self._ready.append(handle)
+            elif not handle.cancelled():
+                handle.run()
+                ran += 1
+        return ran
+
+    # --- What asyncio asks of a loop
+
+    def next_number(self) -> int:
+        return next(self._numbers)
+
+    def time(self) -> float:
+        return self._now
+
+    def call_soon(  # type: ignore[override] # the handle is a timer's, too
+        self, callback: Callable[..., object], *args: Any, context: contextvars.Context | None = None
+    ) -> Handle:
+        handle = Handle(self._now, callback, args, self, context)
+        self._ready.append(handle)
+        return handle
+
+    def call_later(  # type: ignore[override]
+        self, delay: float, callback: Callable[..., object], *args: Any, context: contextvars.Context | None = None
+    ) -> Handle:
+        return self.call_at(self._now + delay, callback, *args, context=context)
+
+    def call_at(  # type: ignore[override]
+        self, when: float, callback: Callable[..., object], *args: Any, context: contextvars.Context | None = None
+    ) -> Handle:
+        handle = Handle(when, callback, args, self, context)
+        heapq.heappush(self._timers, (when, next(self._timer_numbers), handle))
+        return handle
+
+    def create_future(self) -> "asyncio.Future[Any]":
+        return VirtualFuture(loop=self)
+
+    def create_task(  # type: ignore[override]
+        self,
+        work: Coroutine[Any, Any, T],
+        *,
+        name: str | None = None,
+        context: contextvars.Context | None = None,
+    ) -> asyncio.Task[T]:
+        process = CURRENT.get() if context is None else context.get(CURRENT)
+        if process is not None and process.state is State.DEAD:
+            work.close()
+            process.check()
+        task = VirtualTask(work, loop=self, context=context, name=name)
+        if process is not None:
+            process.adopt(task)
+        return task
+
+    def call_exception_handler(self, context: dict[str, Any]) -> None:
+        if "handle" in context:  # a callback broke; other news come whenever memory is freed
+            self.errors.append(context)
+
+    def get_debug(self) -> bool:
+        return False
+
+    def is_running(self) -> bool:
+        return self._running
+
+    def is_closed(self) -> bool:
+        return self._closed
+
+    def close(self) -> None:
+        self._closed = True
+        self._ready.clear()
+        self._timers.clear()
+
+    def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
+        """Cancelled timers leave when their time comes."""
+
+
+def new_loop() -> VirtualLoop:
+    """A loop of which nothing has run yet. What asyncio defines and the loop does not, I/O above all, raises."""
+    return VirtualLoop()  # type: ignore[abstract] # to the type checker only

@@ -1,0 +1,328 @@
+"""One run: a world, a database, clients, and engine processes that come and go, from one seed."""
+
+import asyncio
+import random  # noqa: TID251 - only ever seeded, never ambient
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import copy_context
+from typing import Final
+
+import msgspec
+import structlog
+
+from bestex.domain.errors import EngineFencedError
+from bestex.domain.events import RoutingDetail, SubmittedDetail
+from bestex.domain.tokens import TokenRegistry, load_tokens
+from bestex.journal.memory import MemoryDatabase
+from bestex.simulation.clients import Client, FeedWatcher, Network
+from bestex.simulation.clock import VirtualClock
+from bestex.simulation.database import DatabaseServer
+from bestex.simulation.engine import EngineProcess, Surroundings
+from bestex.simulation.faults import Luck, of_the_world
+from bestex.simulation.invariants import Checks, Invariant, Violation
+from bestex.simulation.loop import new_loop
+from bestex.simulation.mishaps import Mishaps
+from bestex.simulation.process import Process
+from bestex.simulation.referee import Referee, WatchedLedger, is_done
+from bestex.simulation.scenario import Options, Scenario, draw
+from bestex.simulation.trace import Trace
+from bestex.venues.simulated.chain import SimulatedChain
+from bestex.venues.simulated.world import SimulatedWorld, open_simulation
+
+ENGINE_TTL_S: Final = 5.0  # after so long a silence, another engine may take the place
+HEALTHY_S: Final = 900.0  # in which every order must end once nothing goes wrong any more
+_LOOK_EVERY_S: Final = 0.25
+_PAUSES_S: Final = ((0.01, 0.5), (0.5, 5.0), (5.0, 120.0))  # between a death and the next start
+_BROKEN: Final = frozenset(
+    {
+        "engine.part_ended",
+        "journal.listener_broke",
+        "journal.rows_rejected",
+        "landing.defect",
+        "order.defect",
+        "order.executor_broke",
+        "recovery.order_unreadable",
+    }
+)
+"""What the engine logs when a part of it breaks."""
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """What a run came to."""
+
+    seed: int
+    point: int | None  # where it was to crash
+    points: int  # where it might have crashed
+    ends: dict[str, int]  # orders by their last status
+    attempts: int  # signed
+    retries: int
+    crashes: int
+    stalls: int
+    takeovers: int  # of a stalled engine's place
+    restarts: int
+    faults: dict[str, int]  # how often each really struck
+    checks: dict[str, int]  # how often each invariant was checked
+    simulated_s: float
+    digest: str  # of all that happened; empty when it was not asked for
+    violation: Violation | None
+
+
+class Run:
+    """One run, from its scenario to its outcome."""
+
+    def __init__(self, scenario: Scenario, tokens: TokenRegistry, point: int | None) -> None:
+        self._scenario = scenario
+        self._point = point
+        self.loop = new_loop()
+        self.trace = Trace(self.loop)
+        self.checks = Checks()
+        self._clock = VirtualClock(self.loop)
+        self._database = MemoryDatabase()
+        self._tokens = tokens
+        self.referee = Referee(self.checks, self.trace, self._database, tokens)
+        self._outside = copy_context()
+        self._luck = Luck(f"{scenario.seed}/luck", scenario.faults)
+        self._pauses = random.Random(f"{scenario.seed}/pauses")  # noqa: S311 -- repetition, not secrecy
+        self._server = DatabaseServer(self.loop, self._database, self._luck, self.referee, self._outside)
+        mishaps_luck = random.Random(f"{scenario.seed}/mishaps")  # noqa: S311 -- the same
+        self.mishaps = Mishaps(mishaps_luck, self._kill, self._stall)
+        self._counts_points = bool(scenario.crashes or scenario.stalls) or point is not None
+        self.engine: EngineProcess | None = None  # the one that clients find
+        self._alive: list[EngineProcess] = []
+        self._starts = 0
+        self.crashes = self.stalls = self.takeovers = 0
+        self._healed = False
+        self._around: Surroundings | None = None
+        self._world: SimulatedWorld | None = None
+
+    def go(self) -> None:
+        """Run to the end or to the first violation."""
+        with _heard(self._broke):
+            try:
+                self.loop.run(self._main())
+                self._tidy_up()
+            finally:
+                self.loop.close()
+
+    # --- The course of a run
+
+    async def _main(self) -> None:
+        scenario = self._scenario
+        self._world = world = await self._open_world()
+        self._around = Surroundings(
+            self.loop, self._clock, self._server, world, self._tokens, self.trace, scenario.profile, scenario.seed
+        )
+        passing = asyncio.create_task(world.run())
+        self.mishaps.kill_sometimes(scenario.crashes)
+        self.mishaps.stall_sometimes(scenario.stalls)
+        if self._point:
+            self.mishaps.kill_at(self._point)
+        self._start()
+        network = Network(self.loop, self, self._luck, self.referee, self.trace)
+        clients = [asyncio.create_task(Client(network, wish).run()) for wish in scenario.wishes]
+        feed = asyncio.create_task(FeedWatcher(network).run())
+        await self._until_done(clients)
+        self.loop.call_soon(self._stop)  # the last process, as a run's last event
+        await asyncio.sleep(0)
+        for task in (feed, passing):
+            task.cancel()
+        await asyncio.gather(feed, passing, return_exceptions=True)
+        await world.close()
+        self.referee.finish()
+
+    async def _open_world(self) -> SimulatedWorld:
+        scenario = self._scenario
+        world = await open_simulation(
+            seed=scenario.seed,
+            profile=scenario.profile,
+            slot_ms=scenario.slot_ms,
+            tokens=self._tokens,
+            clock=self._clock,
+            entropy=scenario.seed.to_bytes(32, "big"),
+            ledger=WatchedLedger(self.referee),
+            faults=of_the_world(scenario.faults),
+        )
+        if isinstance(world.chain, SimulatedChain):
+            self.referee.chain = world.chain
+        return world
+
+    async def _until_done(self, clients: list[asyncio.Task[None]]) -> None:
+        """Wait until all clients have what they want and all orders have settled; heal the world on the way."""
+        heals_at = self._scenario.heals_at_s
+        while not (all(client.done() for client in clients) and self._settled()):
+            await asyncio.sleep(_LOOK_EVERY_S)
+            if self.checks.failed is not None or self.loop.errors:
+                self._give_up()
+            if self.loop.time() >= heals_at and not self._healed:
+                await self._heal()
+            if self.loop.time() >= heals_at + HEALTHY_S:
+                break
+        for client in clients:
+            self.checks.check(Invariant.EVERY_ORDER_ENDS, client.done(), "a client or watcher still waits")
+            if client.done():
+                client.result()
+            client.cancel()
+        await asyncio.gather(*clients, return_exceptions=True)
+
+    def _settled(self) -> bool:
+        return all(is_done(order.events[-1].event) for order in self._database.orders.values())
+
+    async def _heal(self) -> None:
+        """From now on nothing goes wrong any more."""
+        self._healed = True
+        self.trace.note("the world heals")
+        self._luck.heal()
+        self._server.heal()
+        self.mishaps.heal()
+        if self._world is not None:
+            await self._world.control.set_faults(dict.fromkeys(of_the_world(self._scenario.faults), 0.0))
+
+    # --- Engine processes
+
+    def _start(self) -> None:
+        """Start an engine in the place of the last one."""
+        if self._around is None:
+            raise RuntimeError("there is no world yet")
+        for engine_id in list(self._database.engines):
+            self._database.bury(engine_id)
+        self._starts += 1
+        number = self._starts
+        process = Process(self.loop, f"engine {number}", self.mishaps.step if self._counts_points else None)
+        engine = process.context.run(EngineProcess, self._around, process, number)
+        self.trace.note(f"engine {number} starts")
+        self.engine = engine
+        self._alive.append(engine)
+        process.when_dead[lambda: self._died(engine)] = None
+        process.spawn(engine.run(self._exited))
+        self.mishaps.started()
+
+    def _kill(self, process: Process, where: str) -> None:
+        self.crashes += 1
+        self.trace.note(f"{process.name} is killed", None, where)
+        process.kill()
+
+    def _died(self, engine: EngineProcess) -> None:
+        """A process is gone; when it had the place, another starts after a while."""
+        self._alive.remove(engine)
+        if self.engine is engine:
+            self.engine = None
+            pause = self._pauses.uniform(*self._pauses.choice(_PAUSES_S))
+            self.loop.call_later(pause, self._start_if_free, context=self._outside)
+
+    def _start_if_free(self) -> None:
+        if self.engine is None:
+            self._start()
+
+    def _exited(self, engine: EngineProcess, error: BaseException | None) -> None:
+        """A process ends by itself."""
+        self.trace.note(f"{engine.process.name} exits", None, repr(error))
+        fenced = isinstance(error, EngineFencedError) and engine.engine_id not in self._database.engines
+        self.checks.check(Invariant.NOTHING_BREAKS, fenced, f"a part of the engine ended: {error!r}")
+        engine.process.kill()
+
+    def _stall(self, process: Process, where: str, seconds: float) -> None:
+        self.stalls += 1
+        self.trace.note(f"{process.name} is stopped for {seconds:.3f} s", None, where)
+        process.stall()
+        if seconds > ENGINE_TTL_S:
+            after = self._pauses.uniform(ENGINE_TTL_S, seconds)
+            self.loop.call_later(after, self._take_place_of, process, context=self._outside)
+        self.loop.call_later(seconds, self._go_on, process, context=self._outside)
+
+    def _take_place_of(self, process: Process) -> None:
+        if self.engine is not None and self.engine.process is process and process.alive:
+            self.takeovers += 1
+            self._start()
+
+    def _go_on(self, process: Process) -> None:
+        if process.alive:
+            self.trace.note(f"{process.name} goes on")
+            process.go_on()
+
+    def _stop(self) -> None:
+        for engine in list(self._alive):
+            engine.process.when_dead.clear()
+            engine.process.kill()
+        self._alive.clear()
+
+    # --- Violations
+
+    def _broke(self, event: str, details: str) -> None:
+        if event in _BROKEN:
+            self.checks.fail(Invariant.NOTHING_BREAKS, f"{event}: {details}")
+
+    def _give_up(self) -> None:
+        if self.loop.errors:
+            self.checks.fail(Invariant.NOTHING_BREAKS, str(self.loop.errors[0]))
+        self.loop.halt()
+
+    def _tidy_up(self) -> None:
+        if self.loop.errors:
+            self.checks.fail(Invariant.NOTHING_BREAKS, str(self.loop.errors[0]))
+
+    # --- What it came to
+
+    def outcome(self, *, digest: bool = False) -> Outcome:
+        referee = self.referee
+        events = [stored.event for order in referee.orders.values() for stored in order.history]
+        failed = self.checks.failed
+        violation = None
+        if failed is not None:
+            invariant, what, order_id = failed
+            violation = Violation(invariant, what, order_id, self.loop.time(), self.trace.story(order_id))
+        struck = Counter(self._luck.struck)
+        if self._world is not None:
+            struck.update(self._world.struck)
+        return Outcome(
+            seed=self._scenario.seed,
+            point=self._point or None,
+            points=self.mishaps.points,
+            ends=dict(Counter(_end_of(order.history[-1].event) for order in referee.orders.values() if order.history)),
+            attempts=sum(isinstance(e.detail, SubmittedDetail) and e.detail.signature is not None for e in events),
+            retries=sum(isinstance(e.detail, RoutingDetail) and e.detail.previous is not None for e in events),
+            crashes=self.crashes,
+            stalls=self.stalls,
+            takeovers=self.takeovers,
+            restarts=max(0, self._starts - 1),
+            faults=dict(struck),
+            checks={invariant.value: count for invariant, count in self.checks.counts.items()},
+            simulated_s=self.loop.time(),
+            digest=f"{self.trace.digest()} {self._database.head_hash.hex()}" if digest else "",
+            violation=violation,
+        )
+
+
+def _end_of(event: object) -> str:
+    return str(getattr(event, "status", "none"))
+
+
+def simulate(
+    seed: int, options: Options, *, point: int | None = None, digest: bool = False, tokens: TokenRegistry | None = None
+) -> Outcome:
+    """Run one seed. `point`: crash there, once; 0: nowhere, but count the points."""
+    tokens = tokens if tokens is not None else load_tokens()
+    run = Run(draw(seed, options, tokens), tokens, point)
+    run.go()
+    return run.outcome(digest=digest)
+
+
+@contextmanager
+def _heard(listen: Callable[[str, str], None]) -> Iterator[None]:
+    """What the engine logs goes to `listen`, nothing to the terminal."""
+    before = structlog.get_config()
+
+    def hear(logger: object, method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+        name = str(event.get("event"))
+        listen(name, ", ".join(f"{key}={value!r}" for key, value in event.items() if key != "event"))
+        raise structlog.DropEvent
+
+    structlog.configure(
+        processors=[structlog.processors.format_exc_info, hear],
+        wrapper_class=structlog.make_filtering_bound_logger(40),
+        cache_logger_on_first_use=False,
+    )
+    try:
+        yield
+    finally:
+        structlog.configure(**before)
