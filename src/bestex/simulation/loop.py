@@ -49,32 +49,43 @@ class VirtualTask(asyncio.Task[T]):
         return self._number
 
 
-class Handle(asyncio.TimerHandle):
-    """A callback and the process that it belongs to."""
+class Handle:
+    """A callback, when it is due, and the process that it belongs to. To asyncio it is a `TimerHandle`."""
 
-    __slots__ = ("process",)
+    __slots__ = ("_args", "_callback", "_context", "_when", "gone", "process")
 
     def __init__(
-        self,
-        when: float,
-        callback: Callable[..., object],
-        args: tuple[Any, ...],
-        loop: "VirtualLoop",
-        context: contextvars.Context | None,
+        self, when: float, callback: Callable[..., object], args: tuple[Any, ...], context: contextvars.Context | None
     ) -> None:
-        super().__init__(when, callback, args, loop, context)
-        self.process = CURRENT.get() if context is None else context.get(CURRENT)
+        self.gone = False
+        self._when = when
+        self._callback = callback
+        self._args = args
+        if context is None:
+            self._context = contextvars.copy_context()
+            self.process = CURRENT.get()
+        else:
+            self._context = context
+            self.process = context.get(CURRENT)
 
     def run(self) -> None:
-        self._run()
+        self._context.run(self._callback, *self._args)
+
+    def cancel(self) -> None:
+        self.gone = True
+
+    def cancelled(self) -> bool:
+        return self.gone
+
+    def when(self) -> float:
+        return self._when
 
     def __str__(self) -> str:
         """What it is about to do, for a story."""
-        callback = self._callback  # type: ignore[attr-defined] # typeshed leaves it out
-        task = getattr(callback, "__self__", None)
+        task = getattr(self._callback, "__self__", None)
         if isinstance(task, asyncio.Task):
             return f"a step of {getattr(task.get_coro(), '__qualname__', 'a task')}"
-        return f"a call of {getattr(callback, '__qualname__', type(callback).__name__)}"
+        return f"a call of {getattr(self._callback, '__qualname__', type(self._callback).__name__)}"
 
 
 class VirtualLoop(asyncio.AbstractEventLoop):
@@ -90,8 +101,7 @@ class VirtualLoop(asyncio.AbstractEventLoop):
         self._halted = False
         self._running = False
         self._closed = False
-        self.errors: list[dict[str, Any]] = []  # what nobody caught
-        self.handles = 0  # run so far
+        self.errors: list[str] = []  # of callbacks, which nobody caught
 
     # --- Running
 
@@ -116,7 +126,7 @@ class VirtualLoop(asyncio.AbstractEventLoop):
         """Run what is ready; when nothing is, let it be the time of the next timer."""
         ready, timers = self._ready, self._timers
         if not ready:
-            while timers and timers[0][2].cancelled():
+            while timers and timers[0][2].gone:
                 heapq.heappop(timers)
             if not timers:
                 raise DeadlockError(f"nothing is ready and no timer is set at {self._now:.6f} s")
@@ -128,16 +138,21 @@ class VirtualLoop(asyncio.AbstractEventLoop):
             if not ready:  # a killed process's have gone
                 return
             handle = ready.popleft()
-            if handle.cancelled():
+            if handle.gone:
                 continue
             process = handle.process
             if process is None or self._admits(process, handle):
-                self.handles += 1
-                handle.run()
+                self._run(handle)
             if self._dying:
                 self._unwind_dying()
             if self._halted:
                 return
+
+    def _run(self, handle: Handle) -> None:
+        try:
+            handle.run()
+        except Exception as error:  # noqa: BLE001 -- as in any loop, the next callback runs all the same
+            self.errors.append(f"{handle}: {error!r}")
 
     def _admits(self, process: Process, handle: Handle) -> bool:
         """Whether the process runs and still does when it has been asked at this point."""
@@ -171,8 +186,8 @@ class VirtualLoop(asyncio.AbstractEventLoop):
             handle = self._ready.popleft()
             if handle.process is not process:
                 self._ready.append(handle)
-            elif not handle.cancelled():
-                handle.run()
+            elif not handle.gone:
+                self._run(handle)
                 ran += 1
         return ran
 
@@ -184,10 +199,10 @@ class VirtualLoop(asyncio.AbstractEventLoop):
     def time(self) -> float:
         return self._now
 
-    def call_soon(  # type: ignore[override] # the handle is a timer's, too
+    def call_soon(  # type: ignore[override] # what it needs of a handle is there
         self, callback: Callable[..., object], *args: Any, context: contextvars.Context | None = None
     ) -> Handle:
-        handle = Handle(self._now, callback, args, self, context)
+        handle = Handle(self._now, callback, args, context)
         self._ready.append(handle)
         return handle
 
@@ -199,7 +214,7 @@ class VirtualLoop(asyncio.AbstractEventLoop):
     def call_at(  # type: ignore[override]
         self, when: float, callback: Callable[..., object], *args: Any, context: contextvars.Context | None = None
     ) -> Handle:
-        handle = Handle(when, callback, args, self, context)
+        handle = Handle(when, callback, args, context)
         heapq.heappush(self._timers, (when, next(self._timer_numbers), handle))
         return handle
 
@@ -223,8 +238,7 @@ class VirtualLoop(asyncio.AbstractEventLoop):
         return task
 
     def call_exception_handler(self, context: dict[str, Any]) -> None:
-        if "handle" in context:  # a callback broke; other news come whenever memory is freed
-            self.errors.append(context)
+        """News of results that nobody took: they come whenever memory is freed, and each has its taker."""
 
     def get_debug(self) -> bool:
         return False
@@ -239,9 +253,6 @@ class VirtualLoop(asyncio.AbstractEventLoop):
         self._closed = True
         self._ready.clear()
         self._timers.clear()
-
-    def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
-        """Cancelled timers leave when their time comes."""
 
 
 def new_loop() -> VirtualLoop:

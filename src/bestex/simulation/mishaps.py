@@ -24,6 +24,7 @@ class Mishaps:
 
     def __init__(self, luck: random.Random, kill: Kill, stall: Stall) -> None:
         self.points = 0  # passed so far
+        self.places: dict[str, list[int]] | None = None  # the points of each place in the code, while they are wanted
         self._luck = luck
         self._kill = kill
         self._stall = stall
@@ -70,6 +71,8 @@ class Mishaps:
     def step(self, process: Process, where: str | Handle) -> None:
         """A process has come to a point."""
         self.points += 1
+        if self.places is not None:
+            self.places.setdefault(str(where), []).append(self.points)
         if self.points < self._next:
             return
         if self.points >= self._kill_at:

@@ -57,6 +57,7 @@ class Referee:
 
     def __init__(self, checks: Checks, trace: Trace, database: MemoryDatabase, tokens: TokenRegistry) -> None:
         self.chain: SimulatedChain | None = None
+        self.unsettled = 0  # orders for which something is left to do
         self._checks = checks
         self._trace = trace
         self._database = database
@@ -127,15 +128,19 @@ class Referee:
         order = self.orders.get(order_id)
         if order is None:
             order = self.orders[order_id] = _Order()
+            self.unsettled += 1
             self._check_first(order_id)
         before = order.state.status
-        self._trace.note(event.status.value, order_id, f"seq {event.seq}", f"attempt {event.attempt}", _shown(event))
+        self._trace.note(event.status.value, order_id, f"seq {event.seq}", f"attempt {event.attempt}", event.detail)
         checks.counts[_I.GAPLESS_AND_LEGAL] += 1
         try:
             order.state.apply(event)
         except ValueError as error:
             checks.fail(_I.GAPLESS_AND_LEGAL, str(error), order_id)
             return
+        if order.history:
+            self.unsettled += is_done(order.history[-1].event)
+        self.unsettled -= is_done(event)
         order.history.append(stored)
         match event.detail:
             case BuildingDetail() as detail:
@@ -370,10 +375,6 @@ class Referee:
 def is_done(event: Event) -> bool:
     """Whether nothing is left to do for an order after `event`."""
     return event.status in ENDS
-
-
-def _shown(event: Event) -> str:
-    return f"{event.detail}"
 
 
 class WatchedLedger(MemoryLedger):
