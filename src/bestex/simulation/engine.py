@@ -36,8 +36,14 @@ class Surroundings(msgspec.Struct):
 
 def engine_limits(profile: ProfileName) -> EngineLimits:
     """The limits of an engine with default settings."""
-    look_every_s = 1.0 if profile == "realistic" else 0.1
-    return EngineLimits(landing=LandingLimits(look_every_s=look_every_s, resend_every_s=2 * look_every_s))
+    look_every_s = 1.0 if profile == "realistic" else 0.1  # with it go all of landing's pauses
+    landing = LandingLimits(
+        look_every_s=look_every_s,
+        look_pause_s=5 * look_every_s,
+        finality_every_s=4 * look_every_s,
+        resend_every_s=2 * look_every_s,
+    )
+    return EngineLimits(landing=landing)
 
 
 class EngineProcess:

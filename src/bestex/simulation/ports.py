@@ -70,11 +70,11 @@ class ProcessChain:
         await self._process.at("after the height")
         return height
 
-    async def fill(self, signature: str) -> Fill:
-        await self._process.at("before a fill")
-        fill = await self._chain.fill(signature)
-        await self._process.at("after a fill")
-        return fill
+    async def fills(self, signatures: Sequence[str]) -> list[Fill | None]:
+        await self._process.at("before the fills")
+        fills = await self._chain.fills(signatures)
+        await self._process.at("after the fills")
+        return fills
 
     def on_status(self, listener: Callable[[Sequence[str]], None]) -> None:
         def tell(signatures: Sequence[str]) -> None:

@@ -18,6 +18,7 @@ from bestex.domain.events import (
     StoredEvent,
     SubmittedDetail,
     encode_detail,
+    settles,
     unseal,
 )
 from bestex.domain.lifecycle import ENDS, UNFILLED, Status
@@ -139,8 +140,8 @@ class Referee:
             checks.fail(_I.GAPLESS_AND_LEGAL, str(error), order_id)
             return
         if order.history:
-            self.unsettled += is_done(order.history[-1].event)
-        self.unsettled -= is_done(event)
+            self.unsettled += settles(order.history[-1].event)
+        self.unsettled -= settles(event)
         order.history.append(stored)
         match event.detail:
             case BuildingDetail() as detail:
@@ -341,7 +342,7 @@ class Referee:
         """The world is healthy and time enough has passed: check the whole."""
         for order_id, order in self.orders.items():
             state = order.state
-            done = bool(order.history) and is_done(order.history[-1].event)
+            done = bool(order.history) and settles(order.history[-1].event)
             self._checks.check(_I.EVERY_ORDER_ENDS, done, f"it still is {state.status}", order_id)
             if state.status is Status.CONFIRMED and state.confirmed is not None and not state.confirmed.gone:
                 [*rest] = order.executed
@@ -370,11 +371,6 @@ class Referee:
             )
             before = row_hash(before, row)
             self._checks.check(_I.HASHES_CHAIN, before == kept, f"row {stored.position} has another hash")
-
-
-def is_done(event: Event) -> bool:
-    """Whether nothing is left to do for an order after `event`."""
-    return event.status in ENDS
 
 
 class WatchedLedger(MemoryLedger):
