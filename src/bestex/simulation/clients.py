@@ -8,6 +8,7 @@ import msgspec
 
 from bestex.api.following import follow_all, follow_order
 from bestex.domain.errors import (
+    BestexError,
     EngineFencedError,
     JournalError,
     JournalUnavailableError,
@@ -85,6 +86,8 @@ class Network:
             try:
                 result = await work(engine)
             except Exception as error:  # noqa: BLE001 -- the client's to judge
+                if not isinstance(error, BestexError):
+                    self.referee.broke(f"a call broke: {error!r}")
                 if not answer.done():
                     answer.set_exception(error)
             else:

@@ -32,6 +32,7 @@ SIZES: Final = SIZES_OF_THE_WORLD | {"journal_away_s": 8.0, "journal_slow_s": 6.
 
 _ALL_AT_ONCE: Final = 0.05  # the probability of a fault that is named without one
 _LIKELY: Final = (0.02, 0.05, 0.1, 0.2, 0.4)  # of the faults in a random mix
+_SIZES: Final = (0.2, 0.5, 1.0, 1.0, 2.0, 6.0)  # in a random mix, times the usual
 _SOMETIMES_SURE: Final = frozenset({"stall", "cancel", "repeat", "connection_lost", "lagging_node", "lost_status"})
 _SHARE_OF_CALM: Final = 0.05  # of the random mixes, those without any fault
 _SHARE_OF_FAULTS: Final = 0.35  # of the faults, those in a random mix
@@ -47,7 +48,7 @@ def random_faults(luck: random.Random) -> dict[str, float]:
         if luck.random() < share:
             faults[name] = luck.choice(_LIKELY + ((1.0, 1.0) if name in _SOMETIMES_SURE else ()))
     for name, usual in SIZES.items():
-        faults[name] = round(usual * luck.choice((0.2, 0.5, 1.0, 1.0, 2.0)), 3)
+        faults[name] = round(usual * luck.choice(_SIZES), 3)
     return faults
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Coroutine
 from itertools import count
 from typing import Any, TypeVar
 
-from bestex.simulation.process import CURRENT, Process, State
+from bestex.simulation.process import CURRENT, UNWIND_ROUNDS, Process, State
 
 T = TypeVar("T")
 
@@ -89,7 +89,7 @@ class Handle:
 
 
 class VirtualLoop(asyncio.AbstractEventLoop):
-    """The loop. `run` runs one main task to its end, or until `halt`."""
+    """The loop. `run` runs one main task to its end."""
 
     def __init__(self) -> None:
         self._ready: deque[Handle] = deque()
@@ -98,29 +98,35 @@ class VirtualLoop(asyncio.AbstractEventLoop):
         self._numbers = count(1)
         self._now = 0.0
         self._dying: list[Process] = []
-        self._halted = False
+        self._outside: list[asyncio.Task[Any]] = []  # tasks of no process
         self._running = False
         self._closed = False
         self.errors: list[str] = []  # of callbacks, which nobody caught
 
     # --- Running
 
-    def run(self, main: Coroutine[Any, Any, T]) -> T | None:
-        """The result of `main`; None when the loop was halted before."""
+    def run(self, main: Coroutine[Any, Any, T]) -> T:
+        """The result of `main`. What else still runs then is cancelled, and ends without time passing."""
         asyncio._set_running_loop(self)
         self._running = True
         try:
             task = self.create_task(main)
-            while not task.done() and not self._halted:
+            while not task.done():
                 self._turn()
-            return task.result() if task.done() else None
+            return task.result()
         finally:
+            self._unwind_outside()
             self._running = False
             asyncio._set_running_loop(None)
 
-    def halt(self) -> None:
-        """Run nothing more after the callback that runs now."""
-        self._halted = True
+    def _unwind_outside(self) -> None:
+        for _ in range(UNWIND_ROUNDS):
+            self._outside = [task for task in self._outside if not task.done()]
+            for task in self._outside:
+                task.cancel()
+            if not self._outside and not self._ready:
+                break
+            self._run_ready_of(None)
 
     def _turn(self) -> None:
         """Run what is ready; when nothing is, let it be the time of the next timer."""
@@ -145,8 +151,6 @@ class VirtualLoop(asyncio.AbstractEventLoop):
                 self._run(handle)
             if self._dying:
                 self._unwind_dying()
-            if self._halted:
-                return
 
     def _run(self, handle: Handle) -> None:
         try:
@@ -180,7 +184,7 @@ class VirtualLoop(asyncio.AbstractEventLoop):
         while self._dying:
             self._dying.pop().unwind(self._run_ready_of)
 
-    def _run_ready_of(self, process: Process) -> int:
+    def _run_ready_of(self, process: Process | None) -> int:
         ran = 0
         for _ in range(len(self._ready)):
             handle = self._ready.popleft()
@@ -235,6 +239,8 @@ class VirtualLoop(asyncio.AbstractEventLoop):
         task = VirtualTask(work, loop=self, context=context, name=name)
         if process is not None:
             process.adopt(task)
+        else:
+            self._outside.append(task)
         return task
 
     def call_exception_handler(self, context: dict[str, Any]) -> None:

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+UNWIND_ROUNDS: Final = 200
+"""How often what is left of a killed process is cancelled again before it is left where it stands."""
+
 _PRUNE_AT: Final = 512  # tasks remembered before those that have ended are forgotten
 
 
@@ -99,7 +102,7 @@ class Process:
         """End what is left of a killed process; `run` runs its handles that are ready, and says how many."""
         parked, self.parked = self.parked, []
         self._loop.unpark(parked)
-        for _ in range(_UNWIND_ROUNDS):
+        for _ in range(UNWIND_ROUNDS):
             for task in self._tasks:
                 task.cancel()
             ran = run(self)
@@ -112,8 +115,6 @@ class Process:
         for tell in list(self.when_dead):
             tell()
 
-
-_UNWIND_ROUNDS: Final = 200
 
 CURRENT: Final[ContextVar[Process | None]] = ContextVar("bestex.simulation.process", default=None)
 """The process that this code runs in; None: outside all of them."""

@@ -263,6 +263,10 @@ class Referee:
         )
         self._checks.check(_I.CANCEL_IS_RECORDED, recorded, f"the cancel was answered {status}", order_id)
 
+    def broke(self, what: str) -> None:
+        """An error came out of the engine that is none of its own."""
+        self._checks.fail(_I.NOTHING_BREAKS, what)
+
     def published(self, events: Sequence[StoredEvent]) -> None:
         """Events go out to watchers."""
         log, checks = self._database.log, self._checks

@@ -111,11 +111,8 @@ class Run:
     def go(self) -> None:
         """Run to the end or to the first violation."""
         with _heard(self._broke):
-            try:
-                self.loop.run(self._main())
-                self._tidy_up()
-            finally:
-                self.loop.close()
+            self.loop.run(self._main())
+            self.loop.close()
 
     # --- The course of a run
 
@@ -126,6 +123,19 @@ class Run:
             self.loop, self._clock, self._server, world, self._tokens, self.trace, scenario.profile, scenario.seed
         )
         passing = asyncio.create_task(world.run())
+        try:
+            await self._play()
+        finally:
+            self._stop()
+        passing.cancel()
+        await asyncio.gather(passing, return_exceptions=True)
+        await world.close()
+        if self.checks.failed is None:
+            self.referee.finish()
+
+    async def _play(self) -> None:
+        """Engines, clients and watchers, until all is done or something is wrong."""
+        scenario = self._scenario
         self.mishaps.kill_sometimes(scenario.crashes)
         self.mishaps.stall_sometimes(scenario.stalls)
         if self._point is not None:
@@ -135,13 +145,9 @@ class Run:
         clients = [asyncio.create_task(Client(network, wish).run()) for wish in scenario.wishes]
         feed = asyncio.create_task(FeedWatcher(network).run())
         await self._until_done(clients)
-        self.loop.call_soon(self._stop)  # the last process, as a run's last event
-        await asyncio.sleep(0)
-        for task in (feed, passing):
+        for task in (*clients, feed):
             task.cancel()
-        await asyncio.gather(feed, passing, return_exceptions=True)
-        await world.close()
-        self.referee.finish()
+        await asyncio.gather(*clients, feed, return_exceptions=True)
 
     async def _open_world(self) -> SimulatedWorld:
         scenario = self._scenario
@@ -164,18 +170,16 @@ class Run:
         heals_at = self._scenario.heals_at_s
         while not (all(client.done() for client in clients) and self._settled()):
             await asyncio.sleep(_LOOK_EVERY_S)
-            if self.checks.failed is not None or self.loop.errors:
-                self._give_up()
+            if self.loop.errors:
+                self.checks.fail(Invariant.NOTHING_BREAKS, self.loop.errors[0])
+            if self.checks.failed is not None:
+                return
             if self.loop.time() >= heals_at and not self._healed:
                 await self._heal()
             if self.loop.time() >= heals_at + HEALTHY_S:
                 break
         for client in clients:
             self.checks.check(Invariant.EVERY_ORDER_ENDS, client.done(), "a client or watcher still waits")
-            if client.done():
-                client.result()
-            client.cancel()
-        await asyncio.gather(*clients, return_exceptions=True)
 
     def _settled(self) -> bool:
         return self.referee.unsettled == 0
@@ -264,15 +268,6 @@ class Run:
     def _broke(self, event: str, details: str) -> None:
         if event in _BROKEN:
             self.checks.fail(Invariant.NOTHING_BREAKS, f"{event}: {details}")
-
-    def _give_up(self) -> None:
-        if self.loop.errors:
-            self.checks.fail(Invariant.NOTHING_BREAKS, self.loop.errors[0])
-        self.loop.halt()
-
-    def _tidy_up(self) -> None:
-        if self.loop.errors:
-            self.checks.fail(Invariant.NOTHING_BREAKS, self.loop.errors[0])
 
     # --- What it came to
 

@@ -1,0 +1,226 @@
+"""Engines that are wrong on purpose, each in one way that real ones have been: the simulation must catch them all."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Any, Final, NamedTuple
+
+import pytest
+from msgspec.structs import replace
+
+from bestex.domain.errors import AppendRefusedError, FailureCode, JournalError
+from bestex.domain.events import ConfirmedDetail, SignedTransaction, StoredEvent
+from bestex.domain.lifecycle import Status
+from bestex.domain.log_hash import GENESIS
+from bestex.domain.money import parse_amount
+from bestex.domain.orders import OrderState
+from bestex.domain.route import Fill
+from bestex.engine import decision
+from bestex.engine.decision import FINALIZE, Answer, Decision, GiveUp
+from bestex.engine.engine import Engine
+from bestex.engine.executor import Executor
+from bestex.engine.landing import Landing
+from bestex.engine.order_log import OrderLog
+from bestex.journal.memory import MemoryStore
+from bestex.journal.writer import (
+    CommitUnknownError,
+    GroupCommitWriter,
+    MergedRows,
+    Store,
+    StoreUnavailableError,
+    Verdict,
+)
+from bestex.ports import Append, BlockHeight, StatusReport, TransactionStatus
+from bestex.venues.simulated.slots import block_height
+
+Break = Callable[[pytest.MonkeyPatch], None]
+
+
+def send_before_commit(patch: pytest.MonkeyPatch) -> None:
+    build = Executor._build
+
+    async def build_and_send(self: Executor, log: OrderLog, request: Any) -> Any:
+        built = await build(self, log, request)
+        if isinstance(built, SignedTransaction):
+            with suppress(Exception):
+                await self._landing._chain.send(built)
+        return built
+
+    patch.setattr(Executor, "_build", build_and_send)
+
+
+def retry_on_timeout(patch: pytest.MonkeyPatch) -> None:
+    async def send(self: Landing, waiting: Any) -> None:
+        try:
+            await self._chain.send(waiting.transaction)
+        except Exception as error:
+            if self._holds(waiting) and waiting.is_open:
+                self._forget(waiting)
+                self._not_executed(waiting.log, waiting.log.story(FailureCode.TRANSACTION_FAILED, str(error)))
+
+    patch.setattr(Landing, "_send", send)
+
+
+def sign_again_before_expiry_is_proven(patch: pytest.MonkeyPatch) -> None:
+    def by_processed_height(transaction: SignedTransaction, report: StatusReport, height: BlockHeight) -> bool:
+        return block_height(report.slot) > transaction.last_valid_block_height
+
+    patch.setattr(decision, "expiry_is_proven", by_processed_height)
+
+
+def trust_one_lagging_node(patch: pytest.MonkeyPatch) -> None:
+    def by_two_nodes(transaction: SignedTransaction, report: StatusReport, height: BlockHeight) -> bool:
+        return height.height > transaction.last_valid_block_height
+
+    patch.setattr(decision, "expiry_is_proven", by_two_nodes)
+
+
+def take_an_unfinalised_error_for_the_end(patch: pytest.MonkeyPatch) -> None:
+    decide = decision._of_submitted
+
+    def hasty(transaction: SignedTransaction, answer: Answer) -> Decision:
+        if answer.status is not None and answer.status.error is not None:
+            return GiveUp(FailureCode.TRANSACTION_FAILED, answer.status.error)
+        return decide(transaction, answer)
+
+    patch.setattr(decision, "_of_submitted", hasty)
+
+
+def forget_the_open_attempt_on_resume(patch: pytest.MonkeyPatch) -> None:
+    go_on = Engine._go_on
+
+    def forgetful(self: Engine, log: OrderLog) -> None:
+        async def execute() -> None:
+            with suppress(JournalError):
+                await self._executor._attempts(log, None)
+
+        if log.state.status is Status.SUBMITTED:
+            self.dispatcher.dispatch(log.order.id, execute)
+        else:
+            go_on(self, log)
+
+    patch.setattr(Engine, "_go_on", forgetful)
+
+
+def mark_failed_when_unknown(patch: pytest.MonkeyPatch) -> None:
+    unanswered = Landing._unanswered
+
+    def failing(self: Landing, waiting: Any, error: Exception) -> None:
+        for each in list(waiting):
+            if self._holds(each) and each.is_open:
+                self._forget(each)
+                with suppress(JournalError):
+                    each.log.failed(each.log.story(FailureCode.TRANSACTION_FAILED, str(error)))
+        unanswered(self, waiting, error)
+
+    patch.setattr(Landing, "_unanswered", failing)
+
+
+def publish_before_commit(patch: pytest.MonkeyPatch) -> None:
+    append = GroupCommitWriter.append
+
+    def hasty(self: GroupCommitWriter, rows: Append) -> "asyncio.Future[int]":
+        for listen in self._listeners:
+            listen([StoredEvent(self.events + 1, event) for event in rows.events])
+        return append(self, rows)
+
+    patch.setattr(GroupCommitWriter, "append", hasty)
+
+
+def skip_the_fence(patch: pytest.MonkeyPatch) -> None:
+    commit, refusal = MemoryStore.commit, MemoryStore._refusal
+
+    async def commit_of_anyone(self: MemoryStore, number: int, rows: Sequence[MergedRows]) -> Verdict:
+        engines = self._database.engines
+        buried = self._engine_id not in engines
+        if buried:
+            engines[self._engine_id] = number - 1, Verdict(0, {}, GENESIS)
+        try:
+            return await commit(self, number, rows)
+        finally:
+            if buried:
+                del engines[self._engine_id]
+
+    def without_leases(self: MemoryStore, merged: MergedRows) -> JournalError | None:
+        error = refusal(self, merged)
+        return None if error is not None and "leased to another" in str(error) else error
+
+    patch.setattr(MemoryStore, "commit", commit_of_anyone)
+    patch.setattr(MemoryStore, "_refusal", without_leases)
+
+
+def accept_a_later_row_after_a_lost_one(patch: pytest.MonkeyPatch) -> None:
+    refusal = MemoryStore._refusal
+
+    def where_there_is_room(self: MemoryStore, merged: MergedRows) -> JournalError | None:
+        """As a mere unique index on order and seq would: each row that finds its place free is stored."""
+        order = self._database.orders.get(merged.first.order_id)
+        if order is None or merged.first.new is not None:
+            return refusal(self, merged)
+        merged.appends[:] = [append for append in merged.appends if append.events[0].seq == order.seq + 1] or merged.appends[-1:]
+        if merged.appends[0].events[0].seq != order.seq + 1:
+            return AppendRefusedError("the row is there already")
+        merged.last = merged.appends[-1]
+        return None
+
+    patch.setattr(MemoryStore, "_refusal", where_there_is_room)
+    patch.setattr(GroupCommitWriter, "_refuse_queued", lambda self, order_id: None)
+
+
+def deny_a_commit_that_landed(patch: pytest.MonkeyPatch) -> None:
+    class Denying:
+        def __init__(self, store: Store) -> None:
+            self._store = store
+
+        async def commit(self, number: int, rows: Sequence[MergedRows]) -> Verdict:
+            try:
+                return await self._store.commit(number, rows)
+            except CommitUnknownError as error:
+                raise StoreUnavailableError(str(error)) from error
+
+    begin = GroupCommitWriter.__init__
+
+    def denying(self: GroupCommitWriter, store: Store, clock: Any) -> None:
+        begin(self, Denying(store), clock)
+
+    patch.setattr(GroupCommitWriter, "__init__", denying)
+
+
+def count_the_quote_as_the_fill(patch: pytest.MonkeyPatch) -> None:
+    filled = Landing._filled
+
+    def as_quoted(self: Landing, waiting: Any, status: TransactionStatus, fill: Fill) -> ConfirmedDetail:
+        order, building = waiting.log.order, waiting.log.state.building
+        quoted = parse_amount(building.amount_out, order.token_out.decimals)
+        return filled(self, waiting, status, replace(fill, amount_out=quoted))
+
+    patch.setattr(Landing, "_filled", as_quoted)
+
+
+def take_confirmed_for_final(patch: pytest.MonkeyPatch) -> None:
+    def at_once(state: OrderState, transaction: SignedTransaction, answer: Answer) -> Decision:
+        return FINALIZE
+
+    patch.setattr(decision, "_of_confirmed", at_once)
+
+
+class Broken(NamedTuple):
+    break_it: Break
+    budget: int  # seeds, from 1 on, within which the simulation catches it
+
+
+BROKEN: Final = (
+    Broken(send_before_commit, 0),
+    Broken(retry_on_timeout, 0),
+    Broken(sign_again_before_expiry_is_proven, 0),
+    Broken(trust_one_lagging_node, 0),
+    Broken(take_an_unfinalised_error_for_the_end, 0),
+    Broken(forget_the_open_attempt_on_resume, 0),
+    Broken(mark_failed_when_unknown, 0),
+    Broken(publish_before_commit, 0),
+    Broken(skip_the_fence, 0),
+    Broken(accept_a_later_row_after_a_lost_one, 0),
+    Broken(deny_a_commit_that_landed, 0),
+    Broken(count_the_quote_as_the_fill, 0),
+    Broken(take_confirmed_for_final, 0),
+)
