@@ -18,7 +18,7 @@ from bestex.domain.errors import (
 from bestex.domain.events import StoredEvent
 from bestex.domain.lifecycle import ENDS
 from bestex.engine.engine import AlreadyEndedError
-from bestex.engine.intake import Accepted, IntakeFullError, KeyUnderWayError, OrderRequest
+from bestex.engine.intake import Accepted, OrderRequest
 from bestex.simulation.database import REQUEST, Request
 from bestex.simulation.engine import EngineProcess
 from bestex.simulation.faults import Luck
@@ -74,7 +74,7 @@ class Network:
     ) -> T:
         """Have a process at the door do something; raises what it raises, or `ConnectionLostError`."""
         engine = self._door.engine
-        if engine is None or not engine.process.alive:
+        if engine is None or not engine.process.alive or not engine.open:
             raise ConnectionLostError
         if self.luck.strikes("connection_lost"):
             patience_s = self.luck.random.uniform(0.0, 3.0)
@@ -155,8 +155,8 @@ class Client:
             except (ConnectionLostError, OutcomeUnknownError):
                 if wish.key is None:
                     return None
-            except (IntakeFullError, KeyUnderWayError):
-                pass
+            except BestexError:
+                pass  # full, halted, or another try under way: later
             else:
                 network.trace.note("answered 202", accepted.order_id)
                 network.referee.accepted(accepted.order_id, wish.key)
@@ -180,6 +180,31 @@ class Client:
             else:
                 network.trace.note("a cancel was answered", order_id, view.status)
                 network.referee.cancelled(order_id, view.status)
+                return
+
+
+class Operator:
+    """Halts the signing for a while."""
+
+    def __init__(self, network: Network, at_s: float, for_s: float) -> None:
+        self._network = network
+        self._at_s = at_s
+        self._for_s = for_s
+
+    async def run(self) -> None:
+        await asyncio.sleep(self._at_s)
+        await self._insist(lambda engine: engine.engine.halt("simulated"), "halted")
+        await asyncio.sleep(self._for_s)
+        await self._insist(lambda engine: engine.engine.resume(), "resumed")
+
+    async def _insist(self, work: Callable[[EngineProcess], Coroutine[Any, Any, object]], what: str) -> None:
+        while True:
+            try:
+                await self._network.call(work)
+            except (ConnectionLostError, JournalError):
+                await self._network.pause()
+            else:
+                self._network.trace.note(what)
                 return
 
 

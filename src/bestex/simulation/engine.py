@@ -2,6 +2,8 @@
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, Final
 
 import msgspec
 
@@ -18,7 +20,9 @@ from bestex.simulation.process import Process
 from bestex.simulation.trace import Trace
 from bestex.venues.simulated.world import ProfileName, SimulatedWorld
 
-SIGN_OF_LIFE_EVERY_S = 1.0
+SIGN_OF_LIFE_EVERY_S: Final = 1.0
+DRAIN_S: Final = 8.0
+LAST_COMMITS_S: Final = 0.2
 
 
 class Surroundings(msgspec.Struct):
@@ -62,18 +66,52 @@ class EngineProcess:
         router = Router(venues, around.clock, QuoteLimits())
         limits = engine_limits(around.profile)
         self.engine = Engine(self.journal, router, chain, around.tokens, around.clock, ids, limits)
+        self.open = False  # to clients
         self._clock = around.clock
+        self._stop = asyncio.Event()
 
     async def run(self, exited: "Callable[[EngineProcess, BaseException | None], None]") -> None:
-        """Recover and run until a part of it ends by itself; `exited` gets the reason."""
-        works = (self.journal.run(), self.engine.run(), self._give_signs_of_life())
+        """Recover and run until told to stop, or until a part ends by itself; `exited` gets the reason."""
+        works = (self.journal.run(), self._give_signs_of_life())
         parts = [asyncio.create_task(work) for work in works]
+        await self._keep_halt()
+        parts.append(asyncio.create_task(self.engine.run()))
+        self.open = True
         recovering = asyncio.create_task(self.engine.recover())
-        await asyncio.wait([*parts, recovering], return_when=asyncio.FIRST_COMPLETED)
-        if not any(part.done() for part in parts) and recovering.exception() is None:
-            await asyncio.wait(parts, return_when=asyncio.FIRST_COMPLETED)
-        ended = next(part for part in (*parts, recovering) if part.done())
-        exited(self, ended.exception())
+        stopping = asyncio.create_task(self._stop.wait())
+        waiting: set[asyncio.Task[Any]] = {*parts, recovering, stopping}
+        while not any(part.done() for part in (*parts, stopping)):
+            done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            if recovering in done and recovering.exception() is not None:
+                break
+        if stopping.done():
+            recovering.cancel()
+            await self._stop_in_order()
+            exited(self, None)
+        else:
+            exited(self, next(part.exception() for part in (*parts, recovering) if part.done()))
+
+    def stop(self) -> None:
+        """SIGTERM."""
+        self._stop.set()
+
+    async def _stop_in_order(self) -> None:
+        await self.engine.drain(DRAIN_S)
+        self.open = False
+        self.engine.intake.answer_open()
+        await self.engine.stop()
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self.journal.drain(), LAST_COMMITS_S)
+
+    async def _keep_halt(self) -> None:
+        """Obey a halt that is in force, before anything else."""
+        while True:
+            try:
+                await self.engine.keep_halt()
+            except JournalError:
+                await self._clock.sleep(SIGN_OF_LIFE_EVERY_S)
+            else:
+                return
 
     async def _give_signs_of_life(self) -> None:
         while True:

@@ -18,6 +18,8 @@ OF_THE_JOURNAL: Final = {
 }
 OF_THE_ENGINE: Final = {
     "stall": "the engine's process is stopped for a while, and another may take its place",
+    "restart": "the engine is told to stop, drains, and another starts",
+    "halt": "an operator halts the signing, and resumes it later",
 }
 OF_THE_CLIENTS: Final = {
     "connection_lost": "a client or a watcher loses its connection, and comes back",
@@ -33,7 +35,9 @@ SIZES: Final = SIZES_OF_THE_WORLD | {"journal_away_s": 8.0, "journal_slow_s": 6.
 _ALL_AT_ONCE: Final = 0.05  # the probability of a fault that is named without one
 _LIKELY: Final = (0.02, 0.05, 0.1, 0.2, 0.4)  # of the faults in a random mix
 _SIZES: Final = (0.2, 0.5, 1.0, 1.0, 2.0, 6.0)  # in a random mix, times the usual
-_SOMETIMES_SURE: Final = frozenset({"stall", "cancel", "repeat", "connection_lost", "lagging_node", "lost_status"})
+_SOMETIMES_SURE: Final = frozenset(
+    {"stall", "restart", "halt", "cancel", "repeat", "connection_lost", "lagging_node", "lost_status"}
+)
 _SHARE_OF_CALM: Final = 0.05  # of the random mixes, those without any fault
 _SHARE_OF_FAULTS: Final = 0.35  # of the faults, those in a random mix
 

@@ -207,6 +207,8 @@ class Referee:
         return self.chain.view().finalized_slot if self.chain is not None else 0
 
     def _confirmed(self, order: _Order, event: Event, detail: ConfirmedDetail) -> None:
+        if detail.gone:
+            self._check_proven(order, _I.CONFIRMED_IS_EXECUTED, "it was given up as lost")
         if detail.commitment == LOST or detail.resolved:
             return
         order_id, known = event.order_id, order.state.confirmed
@@ -352,6 +354,8 @@ class Referee:
                 [*rest] = order.executed
                 true = rest == [state.confirmed.tx_hash] and self._moved(order, self.rows[rest[0]])
                 self._checks.check(_I.CONFIRMED_IS_EXECUTED, true, "the chain has it otherwise", order_id)
+            elif state.status is Status.CONFIRMED:
+                self._checks.check(_I.CONFIRMED_IS_EXECUTED, not order.executed, "lost, and it executed", order_id)
             elif state.status in ENDS:
                 self._checks.check(_I.UNFILLED_IS_NOT_EXECUTED, not order.executed, "its swap executed", order_id)
             kept = self._database.orders.get(order_id)

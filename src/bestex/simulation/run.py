@@ -16,7 +16,7 @@ from bestex.domain.errors import EngineFencedError
 from bestex.domain.events import RoutingDetail, SubmittedDetail
 from bestex.domain.tokens import TokenRegistry, load_tokens
 from bestex.journal.memory import MemoryDatabase
-from bestex.simulation.clients import Client, FeedWatcher, Network
+from bestex.simulation.clients import Client, FeedWatcher, Network, Operator
 from bestex.simulation.clock import VirtualClock
 from bestex.simulation.database import DatabaseServer
 from bestex.simulation.engine import EngineProcess, Surroundings
@@ -65,6 +65,7 @@ class Outcome(msgspec.Struct, frozen=True):
     crashes: int
     stalls: int
     takeovers: int  # of a stalled engine's place
+    stops: int  # in order
     restarts: int
     faults: dict[str, int]  # how often each really struck
     checks: dict[str, int]  # how often each invariant was checked
@@ -97,7 +98,7 @@ class Run:
         self._alive: list[EngineProcess] = []
         self._starts = 0
         self._place: str | None = None
-        self.crashes = self.stalls = self.takeovers = 0
+        self.crashes = self.stalls = self.takeovers = self.stops = 0
         self._healed = False
         self._around: Surroundings | None = None
         self._world: SimulatedWorld | None = None
@@ -143,6 +144,9 @@ class Run:
         self._start()
         network = Network(self.loop, self, self._luck, self.referee, self.trace)
         clients = [asyncio.create_task(Client(network, wish).run()) for wish in scenario.wishes]
+        clients += [asyncio.create_task(Operator(network, *halt).run()) for halt in scenario.halts_s]
+        for at_s in scenario.restarts_at_s:
+            self.loop.call_at(at_s, self._stop_in_order, context=self._outside)
         feed = asyncio.create_task(FeedWatcher(network).run())
         await self._until_done(clients)
         for task in (*clients, feed):
@@ -235,8 +239,14 @@ class Run:
         """A process ends by itself."""
         self.trace.note(f"{engine.process.name} exits", None, repr(error))
         fenced = isinstance(error, EngineFencedError) and engine.engine_id not in self._database.engines
-        self.checks.check(Invariant.NOTHING_BREAKS, fenced, f"a part of the engine ended: {error!r}")
+        self.checks.check(Invariant.NOTHING_BREAKS, error is None or fenced, f"a part of the engine ended: {error!r}")
         engine.process.kill()
+
+    def _stop_in_order(self) -> None:
+        if self.engine is not None and self.engine.process.alive:
+            self.stops += 1
+            self.trace.note(f"{self.engine.process.name} is told to stop")
+            self.engine.stop()
 
     def _stall(self, process: Process, where: str, seconds: float) -> None:
         self.stalls += 1
@@ -294,6 +304,7 @@ class Run:
             crashes=self.crashes,
             stalls=self.stalls,
             takeovers=self.takeovers,
+            stops=self.stops,
             restarts=max(0, self._starts - 1),
             faults=dict(struck),
             checks={invariant.value: count for invariant, count in self.checks.counts.items()},

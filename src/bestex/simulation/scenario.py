@@ -43,6 +43,8 @@ class Scenario(msgspec.Struct, frozen=True):
     heals_at_s: float  # from then on nothing goes wrong any more
     crashes: int
     stalls: int
+    restarts_at_s: tuple[float, ...]  # in order, with a drain
+    halts_s: tuple[tuple[float, float], ...]  # when, and for how long
 
 
 _ORDERS_A_SECOND: Final = 400  # the most, when there are many
@@ -61,16 +63,26 @@ def draw(seed: int, options: Options, tokens: TokenRegistry) -> Scenario:
     arriving_s = max(luck.choice((0.0, 2.0, 15.0)), options.orders / _ORDERS_A_SECOND)
     traded = [token for token in tokens if token.mint in REFERENCES]
     wishes = [_wish(number, arriving_s, traded, faults, luck, options) for number in range(options.orders)]
+    heals_at_s = arriving_s + luck.uniform(5.0, 150.0)
     return Scenario(
         seed=seed,
         profile=profile,
         slot_ms=400 if profile == "realistic" else luck.choice((4, 4, 20, 100)),
         wishes=tuple(wishes),
         faults=faults,
-        heals_at_s=arriving_s + luck.uniform(5.0, 150.0),
+        heals_at_s=heals_at_s,
         crashes=luck.choice((0, 1, 1, 2, 3, 5)) if options.crash_at is CrashAt.RANDOM else 0,
         stalls=luck.randint(1, 2) if luck.random() < faults.get("stall", 0.0) else 0,
+        restarts_at_s=_times("restart", arriving_s, faults, luck),
+        halts_s=tuple((at_s, luck.choice((0.1, 2.0, 30.0))) for at_s in _times("halt", arriving_s, faults, luck)),
     )
+
+
+def _times(fault: str, arriving_s: float, faults: Mapping[str, float], luck: random.Random) -> tuple[float, ...]:
+    """When something happens that happens once or twice, or not at all."""
+    if luck.random() >= faults.get(fault, 0.0):
+        return ()
+    return tuple(sorted(luck.uniform(0.0, arriving_s + 5.0) for _ in range(luck.randint(1, 2))))
 
 
 def _wish(

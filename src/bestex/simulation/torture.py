@@ -101,6 +101,7 @@ class Report(msgspec.Struct, rename="camel"):
     crashes: int = 0
     stalls: int = 0
     takeovers: int = 0
+    stops: int = 0
     restarts: int = 0
     points: int = 0  # at which a process might have been killed, in all runs
     places: dict[str, int] = {}  # with `every`: how often a process was killed at each place in the code
@@ -120,6 +121,7 @@ class Report(msgspec.Struct, rename="camel"):
         self.crashes += outcome.crashes
         self.stalls += outcome.stalls
         self.takeovers += outcome.takeovers
+        self.stops += outcome.stops
         self.restarts += outcome.restarts
         self.points += outcome.points
         if outcome.place is not None:
