@@ -5,7 +5,7 @@ from typing import Annotated, Final
 import typer
 
 from bestex import __version__
-from bestex.cli.commands import look, operate, serve, sim, trade, verify
+from bestex.cli.commands import look, operate, serve, sim, torture, trade, verify
 from bestex.cli.exit_codes import EPILOG
 
 ENGINE: Final = "Engine"
@@ -55,6 +55,7 @@ app.command(rich_help_panel=LOOK, epilog=EPILOG)(look.tokens)
 app.command(rich_help_panel=ENGINE)(serve.serve)
 app.command(rich_help_panel=ENGINE, epilog=EPILOG)(verify.verify)
 app.command(rich_help_panel=ENGINE, epilog=EPILOG)(verify.export)
+app.command(rich_help_panel=ENGINE)(torture.torture)
 for command in (operate.halt, operate.resume, operate.resolve, operate.reconcile):
     app.command(rich_help_panel=OPERATE, epilog=EPILOG)(command)
 app.add_typer(sim.sim, name="sim", rich_help_panel=ENGINE, epilog=EPILOG)

@@ -165,11 +165,13 @@ class Client:
 
     async def _repeat(self) -> None:
         await self._network.pause()
+        self._network.luck.struck["repeat"] += 1
         await self._place()
 
     async def _cancel(self, order_id: str, after_s: float) -> None:
         network = self._network
         await asyncio.sleep(after_s)
+        network.luck.struck["cancel"] += 1
         for _ in range(20):
             try:
                 view = await network.call(lambda engine: engine.engine.cancel(order_id))

@@ -98,7 +98,7 @@ class Run:
         self._alive: list[EngineProcess] = []
         self._starts = 0
         self._place: str | None = None
-        self.crashes = self.stalls = self.takeovers = self.stops = 0
+        self.crashes = self.stalls = self.takeovers = self.stops = self.halts = 0
         self._healed = False
         self._around: Surroundings | None = None
         self._world: SimulatedWorld | None = None
@@ -144,6 +144,7 @@ class Run:
         self._start()
         network = Network(self.loop, self, self._luck, self.referee, self.trace)
         clients = [asyncio.create_task(Client(network, wish).run()) for wish in scenario.wishes]
+        self.halts = len(scenario.halts_s)
         clients += [asyncio.create_task(Operator(network, *halt).run()) for halt in scenario.halts_s]
         for at_s in scenario.restarts_at_s:
             self.loop.call_at(at_s, self._stop_in_order, context=self._outside)
@@ -290,6 +291,7 @@ class Run:
             invariant, what, order_id = failed
             violation = Violation(invariant, what, order_id, self.loop.time(), self.trace.story(order_id))
         struck = Counter(self._luck.struck)
+        struck.update({"stall": self.stalls, "restart": self.stops, "halt": self.halts})
         if self._world is not None:
             struck.update(self._world.struck)
         return Outcome(
@@ -306,7 +308,7 @@ class Run:
             takeovers=self.takeovers,
             stops=self.stops,
             restarts=max(0, self._starts - 1),
-            faults=dict(struck),
+            faults={name: times for name, times in struck.items() if times},
             checks={invariant.value: count for invariant, count in self.checks.counts.items()},
             simulated_s=self.loop.time(),
             digest=f"{self.trace.digest()} {self._database.head_hash.hex()}" if digest else "",

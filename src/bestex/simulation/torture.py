@@ -3,7 +3,7 @@
 import multiprocessing
 import signal
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from itertools import islice
 
@@ -63,7 +63,7 @@ def run(work: Work) -> Outcome:
 _STRIDE = 7_919  # a prime: neighbouring turns of one place lie far apart
 
 
-def outcomes(all_works: Sequence[Work], jobs: int) -> Iterator[Outcome]:
+def outcomes(all_works: Sequence[Work], jobs: int) -> Generator[Outcome, None, None]:
     """The outcomes, in the order of the works; `jobs` processes make them."""
     if jobs <= 1 or len(all_works) <= RUNS_A_TASK:
         yield from map(run, all_works)
@@ -105,12 +105,14 @@ class Report(msgspec.Struct, rename="camel"):
     restarts: int = 0
     points: int = 0  # at which a process might have been killed, in all runs
     places: dict[str, int] = {}  # with `every`: how often a process was killed at each place in the code
-    places_missed: int = 0  # places of the last run's kind that no run was killed at
+    places_known: int = 0  # how many of them the run with the most has
     faults: dict[str, int] = {}  # how often each really struck
     checks: dict[str, int] = {}  # how often each invariant was checked
     simulated_s: float = 0.0
     seconds: float = 0.0
+    interrupted: bool = False
     violation: Outcome | None = None
+    repeat: str | None = None  # the command that repeats the violation exactly
 
     def add(self, outcome: Outcome) -> None:
         self.runs += 1
@@ -124,6 +126,7 @@ class Report(msgspec.Struct, rename="camel"):
         self.stops += outcome.stops
         self.restarts += outcome.restarts
         self.points += outcome.points
+        self.places_known = max(self.places_known, outcome.places)
         if outcome.place is not None:
             self.places = _sum(self.places, {outcome.place: 1})
         self.faults = _sum(self.faults, outcome.faults)

@@ -1,0 +1,79 @@
+"""`bestex torture`: the deterministic simulation, from the command line."""
+
+import os
+from enum import StrEnum
+from typing import Annotated, Final
+
+import typer
+
+from bestex.cli.exit_codes import ExitCode
+from bestex.cli.session import AsJson
+
+VIOLATED: Final = 1
+"""The exit code when an invariant did not hold."""
+
+
+class CrashAt(StrEnum):
+    RANDOM = "random"
+    EVERY = "every"
+    NONE = "none"
+
+
+def torture(
+    seeds: Annotated[int, typer.Option(min=1, help="How many runs, each from its own seed.")] = 200,
+    orders: Annotated[int, typer.Option(min=1, max=100_000, help="Orders in each run.")] = 3,
+    faults: Annotated[
+        str | None,
+        typer.Option(
+            help="What goes wrong: names, with probabilities if wanted, as in dropped=0.2,stall; or all, or none.",
+            show_default="a random mix for each seed",
+        ),
+    ] = None,
+    crash_at: Annotated[
+        CrashAt,
+        typer.Option(help="Kill the engine at random points, once at every point in turn, or not at all."),
+    ] = CrashAt.RANDOM,
+    seed: Annotated[int | None, typer.Option(min=0, help="This one seed alone.", show_default=False)] = None,
+    point: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="With --seed and --crash-at every: this one point alone.",
+            show_default="all points of the seed, one a run",
+        ),
+    ] = None,
+    first_seed: Annotated[int, typer.Option(min=0, help="The first of the seeds.")] = 1,
+    jobs: Annotated[
+        int | None, typer.Option(min=1, help="Processes to run in.", show_default="one for each core")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Run the whole engine in simulated worlds that break all that can break, and check what must hold.
+
+    Each run repeats exactly from its seed. Needs no engine and no database. Exit code 1 when an invariant did not hold.
+    """
+    from bestex.cli.terminal import Terminal
+    from bestex.cli.torturing import Torture
+    from bestex.simulation.faults import chosen_faults
+    from bestex.simulation.scenario import CrashAt as Points
+    from bestex.simulation.scenario import Options
+    from bestex.simulation.torture import Plan
+
+    if point is not None and (seed is None or crash_at is not CrashAt.EVERY):
+        raise typer.BadParameter("--point goes with --seed and --crash-at every")
+    try:
+        chosen = None if faults is None else chosen_faults(faults)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--faults") from error
+    plan = Plan(
+        options=Options(orders=orders, crash_at=Points(crash_at.value), faults=chosen),
+        first_seed=first_seed if seed is None else seed,
+        seeds=seeds if seed is None else 1,
+        point=point,
+        exhaust=seed is not None and point is None and crash_at is CrashAt.EVERY,
+    )
+    torturing = Torture(plan, Terminal(as_json=as_json), faults, jobs or os.cpu_count() or 1)
+    held = torturing.run()
+    if torturing.interrupted:
+        raise typer.Exit(ExitCode.INTERRUPTED)
+    raise typer.Exit(ExitCode.DONE if held else VIOLATED)
