@@ -31,6 +31,7 @@ from bestex.journal.writer import (
     Verdict,
 )
 from bestex.ports import Append, BlockHeight, StatusReport, TransactionStatus
+from bestex.simulation.invariants import Invariant
 from bestex.venues.simulated.slots import block_height
 
 Break = Callable[[pytest.MonkeyPatch], None]
@@ -157,7 +158,9 @@ def accept_a_later_row_after_a_lost_one(patch: pytest.MonkeyPatch) -> None:
         order = self._database.orders.get(merged.first.order_id)
         if order is None or merged.first.new is not None:
             return refusal(self, merged)
-        merged.appends[:] = [append for append in merged.appends if append.events[0].seq == order.seq + 1] or merged.appends[-1:]
+        merged.appends[:] = [
+            append for append in merged.appends if append.events[0].seq == order.seq + 1
+        ] or merged.appends[-1:]
         if merged.appends[0].events[0].seq != order.seq + 1:
             return AppendRefusedError("the row is there already")
         merged.last = merged.appends[-1]
@@ -204,23 +207,32 @@ def take_confirmed_for_final(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(decision, "_of_confirmed", at_once)
 
 
+_I = Invariant
+_PROOFS = (_I.PROVEN_BEFORE_SIGNING, _I.UNFILLED_IS_NOT_EXECUTED, _I.CONFIRMED_IS_EXECUTED)
+
+
 class Broken(NamedTuple):
     break_it: Break
     budget: int  # seeds, from 1 on, within which the simulation catches it
+    caught_by: tuple[Invariant, ...]
 
 
 BROKEN: Final = (
-    Broken(send_before_commit, 0),
-    Broken(retry_on_timeout, 0),
-    Broken(sign_again_before_expiry_is_proven, 0),
-    Broken(trust_one_lagging_node, 0),
-    Broken(take_an_unfinalised_error_for_the_end, 0),
-    Broken(forget_the_open_attempt_on_resume, 0),
-    Broken(mark_failed_when_unknown, 0),
-    Broken(publish_before_commit, 0),
-    Broken(skip_the_fence, 0),
-    Broken(accept_a_later_row_after_a_lost_one, 0),
-    Broken(deny_a_commit_that_landed, 0),
-    Broken(count_the_quote_as_the_fill, 0),
-    Broken(take_confirmed_for_final, 0),
+    Broken(send_before_commit, 400, (_I.DISK_BEFORE_CHAIN,)),
+    Broken(retry_on_timeout, 400, (_I.PROVEN_BEFORE_SIGNING, _I.UNFILLED_IS_NOT_EXECUTED)),
+    Broken(sign_again_before_expiry_is_proven, 400, (*_PROOFS,)),
+    Broken(trust_one_lagging_node, 400, (*_PROOFS,)),
+    Broken(take_an_unfinalised_error_for_the_end, 400, (*_PROOFS,)),
+    Broken(forget_the_open_attempt_on_resume, 400, (_I.PROVEN_BEFORE_SIGNING,)),
+    Broken(mark_failed_when_unknown, 400, (_I.UNFILLED_IS_NOT_EXECUTED,)),
+    Broken(publish_before_commit, 400, (_I.PUBLISHED_IS_COMMITTED,)),
+    Broken(skip_the_fence, 400, (_I.ONLY_THE_OWNER_WRITES,)),
+    Broken(
+        accept_a_later_row_after_a_lost_one,
+        400,
+        (_I.REFUSED_TAKES_LATER, _I.GAPLESS_AND_LEGAL, _I.PROJECTION_IS_THE_FOLD, _I.PUBLISHED_IS_COMMITTED),
+    ),
+    Broken(deny_a_commit_that_landed, 400, (_I.DENIED_IS_ABSENT, _I.PUBLISHED_IS_COMMITTED)),
+    Broken(count_the_quote_as_the_fill, 400, (_I.AMOUNTS_ARE_TRUE,)),
+    Broken(take_confirmed_for_final, 400, (_I.CONFIRMED_IS_EXECUTED,)),
 )

@@ -33,24 +33,42 @@ SIZES: Final = SIZES_OF_THE_WORLD | {"journal_away_s": 8.0, "journal_slow_s": 6.
 """How long or how large the faults are that have a length or a size."""
 
 _ALL_AT_ONCE: Final = 0.05  # the probability of a fault that is named without one
-_LIKELY: Final = (0.02, 0.05, 0.1, 0.2, 0.4)  # of the faults in a random mix
-_SIZES: Final = (0.2, 0.5, 1.0, 1.0, 2.0, 6.0)  # in a random mix, times the usual
-_SOMETIMES_SURE: Final = frozenset(
-    {"stall", "restart", "halt", "cancel", "repeat", "connection_lost", "lagging_node", "lost_status"}
-)
+_LIKELY: Final = (0.03, 0.1, 0.2, 0.4)  # of the faults in a random mix
+_SIZES: Final = (0.2, 1.0, 1.0, 3.0, 8.0)  # in a random mix, times the usual
+_LIKELIHOODS: Final = {  # of those that must be likelier to matter
+    "lagging_node": (0.1, 0.3, 0.5, 0.7),
+    "lost_status": (0.1, 0.4, 1.0),
+    "stall": (0.5, 1.0),
+    "restart": (0.3, 1.0),
+    "halt": (0.3, 1.0),
+    "cancel": (0.2, 0.5, 1.0),
+    "repeat": (0.2, 1.0),
+}
 _SHARE_OF_CALM: Final = 0.05  # of the random mixes, those without any fault
-_SHARE_OF_FAULTS: Final = 0.35  # of the faults, those in a random mix
+_SHARE_OF_FAULTS: Final = 0.3  # of the faults, those in a random mix
+_SHARE_OF_THEMES: Final = 0.6  # of the random mixes, those with a theme
+_SHARE_IN_THEME: Final = 0.75  # of a theme's faults, those in the mix
+_THEMES: Final = (  # faults that are worst together
+    ("lagging_node", "pruned_history", "lost_status", "chain_unreachable"),
+    ("lagging_node", "chain_unreachable", "dropped", "late_landing", "send_error_after"),
+    ("dying_fork_error", "fork_after_confirmed", "lost_status", "price_jump", "lagging_node"),
+    tuple(OF_THE_JOURNAL),
+    ("stall", "claim_lost", "journal_late", "journal_slow", "connection_lost"),
+    ("journal_unknown_before", "journal_unknown_after", "journal_late", *OF_THE_CLIENTS),
+    (*OF_THE_ENGINE, "cancel", "journal_slow", "raydium_down", "price_jump"),
+)
 
 
 def random_faults(luck: random.Random) -> dict[str, float]:
     """Some faults, some more likely than others, and how long or how large they are."""
     if luck.random() < _SHARE_OF_CALM:
         return {}
+    theme = luck.choice(_THEMES) if luck.random() < _SHARE_OF_THEMES else ()
+    share = luck.uniform(0.05, 0.1) if theme else luck.uniform(0.1, 2 * _SHARE_OF_FAULTS)
     faults: dict[str, float] = {}
-    share = luck.uniform(0.1, 2 * _SHARE_OF_FAULTS)
     for name in PROBABILITIES:
-        if luck.random() < share:
-            faults[name] = luck.choice(_LIKELY + ((1.0, 1.0) if name in _SOMETIMES_SURE else ()))
+        if luck.random() < (_SHARE_IN_THEME if name in theme else share):
+            faults[name] = luck.choice(_LIKELIHOODS.get(name, _LIKELY))
     for name, usual in SIZES.items():
         faults[name] = round(usual * luck.choice(_SIZES), 3)
     return faults
@@ -89,12 +107,11 @@ class Luck:
         self.random = random.Random(seed)  # noqa: S311 -- faults need repetition, not secrecy
         self.struck: Counter[str] = Counter()
         self._values = SIZES | dict(values)
-        self._healed = False
 
     def strikes(self, name: str) -> bool:
         """Whether the fault happens on this occasion."""
         probability = self._values.get(name, 0.0)
-        if not probability or self._healed or self.random.random() >= probability:
+        if not probability or self.random.random() >= probability:
             return False
         self.struck[name] += 1
         return True
@@ -103,9 +120,9 @@ class Luck:
         """A random length or size, at most what `name` says."""
         return self.random.random() * self._values[name]
 
-    def heal(self) -> None:
-        """No more faults."""
-        self._healed = True
+    def heal(self, name: str) -> None:
+        """This fault never strikes again."""
+        self._values[name] = 0.0
 
 
 def of_the_world(faults: Mapping[str, float]) -> dict[str, float]:

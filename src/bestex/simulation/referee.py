@@ -3,7 +3,7 @@
 The truth about a transaction is the chain's own ledger and its own finalized height, whatever its nodes answer.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from bestex.domain.errors import FailureCode
@@ -58,6 +58,7 @@ class Referee:
 
     def __init__(self, checks: Checks, trace: Trace, database: MemoryDatabase, tokens: TokenRegistry) -> None:
         self.chain: SimulatedChain | None = None
+        self.when_written: Callable[[], None] | None = None  # called when an engine hands rows to its writer
         self.unsettled = 0  # orders for which something is left to do
         self._checks = checks
         self._trace = trace
@@ -78,6 +79,8 @@ class Referee:
     def queued(self, engine_id: str, append: Append) -> None:
         """An engine hands rows to its writer."""
         self._queued.setdefault((engine_id, append.order_id), []).append(append)
+        if self.when_written is not None:
+            self.when_written()
 
     def committed(self, engine_id: str, rows: Sequence[MergedRows], verdict: Verdict, first: int) -> None:
         """A commit was made; `first` is the index of its first row in the log."""

@@ -20,7 +20,7 @@ from bestex.simulation.clients import Client, FeedWatcher, Network, Operator
 from bestex.simulation.clock import VirtualClock
 from bestex.simulation.database import DatabaseServer
 from bestex.simulation.engine import EngineProcess, Surroundings
-from bestex.simulation.faults import Luck, of_the_world
+from bestex.simulation.faults import PROBABILITIES, Luck, of_the_world
 from bestex.simulation.invariants import Checks, Invariant, Violation
 from bestex.simulation.loop import new_loop
 from bestex.simulation.mishaps import Mishaps
@@ -34,9 +34,11 @@ from bestex.venues.simulated.world import SimulatedWorld, open_simulation
 _TOKENS: Final = load_tokens()
 ENGINE_TTL_S: Final = 5.0  # after so long a silence, another engine may take the place
 HEALTHY_S: Final = 900.0  # in which every order must end once nothing goes wrong any more
+_HEALING_S: Final = (0.0, 1.0, 15.0)  # the longest time between one fault's end and the next one's
+_TROUBLE_S: Final = 20.0  # from a start, at least, until the world heals: a new engine meets it as it is
 _COLLECT_EVERY: Final = 100_000  # objects
 _LOOK_EVERY_S: Final = 0.25
-_PAUSES_S: Final = ((0.01, 0.5), (0.5, 5.0), (5.0, 120.0))  # between a death and the next start
+_PAUSES_S: Final = ((0.01, 0.5), (0.5, 5.0), (5.0, 90.0), (60.0, 200.0))  # between a death and the next start
 _BROKEN: Final = frozenset(
     {
         "engine.part_ended",
@@ -93,13 +95,15 @@ class Run:
         self._server = DatabaseServer(self.loop, self._database, self._luck, self.referee, self._outside)
         mishaps_luck = random.Random(f"{scenario.seed}/mishaps")  # noqa: S311 -- the same
         self.mishaps = Mishaps(mishaps_luck, self._kill, self._stall)
+        self.referee.when_written = self.mishaps.busy
         self._counts_points = bool(scenario.crashes or scenario.stalls) or point is not None
         self.engine: EngineProcess | None = None  # the one that clients find
         self._alive: list[EngineProcess] = []
         self._starts = 0
         self._place: str | None = None
         self.crashes = self.stalls = self.takeovers = self.stops = self.halts = 0
-        self._healed = False
+        self._healed_at: float | None = None
+        self._started_at = 0.0
         self._around: Surroundings | None = None
         self._world: SimulatedWorld | None = None
 
@@ -137,7 +141,8 @@ class Run:
     async def _play(self) -> None:
         """Engines, clients and watchers, until all is done or something is wrong."""
         scenario = self._scenario
-        self.mishaps.kill_sometimes(scenario.crashes)
+        if scenario.crashes:
+            self.mishaps.kill_sometimes(scenario.crashes)
         self.mishaps.stall_sometimes(scenario.stalls)
         if self._point is not None:
             self.mishaps.kill_at(self._point)
@@ -173,16 +178,20 @@ class Run:
     async def _until_done(self, clients: list[asyncio.Task[None]]) -> None:
         """Wait until all clients have what they want and all orders have settled; heal the world on the way."""
         heals_at = self._scenario.heals_at_s
+        healing: asyncio.Task[None] | None = None
         while not (all(client.done() for client in clients) and self._settled()):
             await asyncio.sleep(_LOOK_EVERY_S)
             if self.loop.errors:
                 self.checks.fail(Invariant.NOTHING_BREAKS, self.loop.errors[0])
             if self.checks.failed is not None:
                 return
-            if self.loop.time() >= heals_at and not self._healed:
-                await self._heal()
-            if self.loop.time() >= heals_at + HEALTHY_S:
-                break
+            if self._healed_at is not None:
+                if self.loop.time() >= self._healed_at + HEALTHY_S:
+                    break
+            elif self.engine is not None and self.loop.time() >= max(heals_at, self._started_at + _TROUBLE_S):
+                healing = healing or asyncio.create_task(self._heal())
+        if healing is not None:
+            healing.cancel()
         for client in clients:
             self.checks.check(Invariant.EVERY_ORDER_ENDS, client.done(), "a client or watcher still waits")
 
@@ -190,14 +199,19 @@ class Run:
         return self.referee.unsettled == 0
 
     async def _heal(self) -> None:
-        """From now on nothing goes wrong any more."""
-        self._healed = True
-        self.trace.note("the world heals")
-        self._luck.heal()
-        self._server.heal()
+        """Let one fault after the other never strike again: some meet a world that is half well."""
         self.mishaps.heal()
-        if self._world is not None:
-            await self._world.control.set_faults(dict.fromkeys(of_the_world(self._scenario.faults), 0.0))
+        names = [name for name in self._scenario.faults if name in PROBABILITIES]
+        self._pauses.shuffle(names)
+        longest_s = self._pauses.choice(_HEALING_S)
+        for name in names:
+            await asyncio.sleep(self._pauses.uniform(0.0, longest_s))
+            self.trace.note(f"no more {name}")
+            self._luck.heal(name)
+            if self._world is not None and name in of_the_world(self._scenario.faults):
+                await self._world.control.set_faults({name: 0.0})
+        self._server.heal()
+        self._healed_at = self.loop.time()
 
     # --- Engine processes
 
@@ -208,6 +222,7 @@ class Run:
         for engine_id in list(self._database.engines):
             self._database.bury(engine_id)
         self._starts += 1
+        self._started_at = self.loop.time()
         number = self._starts
         process = Process(self.loop, f"engine {number}", self.mishaps.step if self._counts_points else None)
         engine = process.context.run(EngineProcess, self._around, process, number)
