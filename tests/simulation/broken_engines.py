@@ -54,9 +54,9 @@ def retry_on_timeout(patch: pytest.MonkeyPatch) -> None:
     async def send(self: Landing, waiting: Any) -> None:
         try:
             await self._chain.send(waiting.transaction)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 -- the defect
             if self._holds(waiting) and waiting.is_open:
-                self._forget(waiting)
+                self.forget(waiting)
                 self._not_executed(waiting.log, waiting.log.story(FailureCode.TRANSACTION_FAILED, str(error)))
 
     patch.setattr(Landing, "_send", send)
@@ -109,7 +109,7 @@ def mark_failed_when_unknown(patch: pytest.MonkeyPatch) -> None:
     def failing(self: Landing, waiting: Any, error: Exception) -> None:
         for each in list(waiting):
             if self._holds(each) and each.is_open:
-                self._forget(each)
+                self.forget(each)
                 with suppress(JournalError):
                     each.log.failed(each.log.story(FailureCode.TRANSACTION_FAILED, str(error)))
         unanswered(self, waiting, error)

@@ -65,7 +65,7 @@ def test_a_crash_point_is_the_same_one_in_every_run() -> None:
     options = Options(crash_at=CrashAt.EVERY)
     places = points_of(3, options)
     assert places == points_of(3, options)
-    place, points = sorted(places.items())[-1]
+    place, points = max(places.items())
     first, again = (simulate(3, options, point=points[0], digest=True) for _ in range(2))
     assert (first.place, first.crashes) == (place, 1)
     assert first.digest == again.digest

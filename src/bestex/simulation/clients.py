@@ -17,7 +17,7 @@ from bestex.domain.errors import (
 )
 from bestex.domain.events import StoredEvent
 from bestex.domain.lifecycle import ENDS
-from bestex.engine.engine import AlreadyEndedError
+from bestex.engine.errors import AlreadyEndedError
 from bestex.engine.intake import Accepted, OrderRequest
 from bestex.simulation.database import REQUEST, Request
 from bestex.simulation.engine import EngineProcess
@@ -195,9 +195,9 @@ class Operator:
 
     async def run(self) -> None:
         await asyncio.sleep(self._at_s)
-        await self._insist(lambda engine: engine.engine.halt("simulated"), "halted")
+        await self._insist(lambda engine: engine.operator.halt("simulated"), "halted")
         await asyncio.sleep(self._for_s)
-        await self._insist(lambda engine: engine.engine.resume(), "resumed")
+        await self._insist(lambda engine: engine.operator.resume(), "resumed")
 
     async def _insist(self, work: Callable[[EngineProcess], Coroutine[Any, Any, object]], what: str) -> None:
         while True:

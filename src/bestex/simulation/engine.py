@@ -11,6 +11,7 @@ from bestex.domain.errors import EngineFencedError, JournalError
 from bestex.domain.tokens import TokenRegistry
 from bestex.engine.engine import Engine, EngineLimits
 from bestex.engine.landing import LandingLimits
+from bestex.engine.operator import Operator
 from bestex.routing.router import QuoteLimits, Router
 from bestex.simulation.clock import SeededIds, VirtualClock
 from bestex.simulation.database import DatabaseServer, ProcessJournal
@@ -67,6 +68,9 @@ class EngineProcess:
         limits = engine_limits(around.profile)
         self.engine = Engine(self.journal, router, chain, around.tokens, around.clock, ids, limits)
         self.open = False  # to clients
+        self.operator = Operator(
+            self.engine, self.journal, chain, around.world.wallet, around.tokens, around.clock, _publish_nothing
+        )
         self._clock = around.clock
         self._stop = asyncio.Event()
 
@@ -107,7 +111,7 @@ class EngineProcess:
         """Obey a halt that is in force, before anything else."""
         while True:
             try:
-                await self.engine.keep_halt()
+                await self.operator.obey()
             except JournalError:
                 await self._clock.sleep(SIGN_OF_LIFE_EVERY_S)
             else:
@@ -122,3 +126,7 @@ class EngineProcess:
             except JournalError:
                 pass
             await self._clock.sleep(SIGN_OF_LIFE_EVERY_S)
+
+
+async def _publish_nothing() -> None:
+    """The log's head is published by a process's own files, which a simulation has not."""

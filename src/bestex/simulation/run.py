@@ -230,7 +230,7 @@ class Run:
         self.engine = engine
         self._alive.append(engine)
         process.when_dead[lambda: self._died(engine)] = None
-        process.spawn(engine.run(self._exited))
+        process.spawn(engine.run(self._exited)).add_done_callback(self._broke_off, context=self._outside)
         self.mishaps.started()
 
     def _kill(self, process: Process, where: str) -> None:
@@ -257,6 +257,10 @@ class Run:
         fenced = isinstance(error, EngineFencedError) and engine.engine_id not in self._database.engines
         self.checks.check(Invariant.NOTHING_BREAKS, error is None or fenced, f"a part of the engine ended: {error!r}")
         engine.process.kill()
+
+    def _broke_off(self, running: "asyncio.Task[None]") -> None:
+        if not running.cancelled() and (error := running.exception()) is not None:
+            self.checks.fail(Invariant.NOTHING_BREAKS, f"an engine did not start or stop: {error!r}")
 
     def _stop_in_order(self) -> None:
         if self.engine is not None and self.engine.process.alive:
