@@ -215,24 +215,25 @@ class Broken(NamedTuple):
     break_it: Break
     budget: int  # seeds, from 1 on, within which the simulation catches it
     caught_by: tuple[Invariant, ...]
+    faults: str | None = None  # None: the random mixes that `bestex torture` runs by default
 
 
 BROKEN: Final = (
-    Broken(send_before_commit, 400, (_I.DISK_BEFORE_CHAIN,)),
-    Broken(retry_on_timeout, 400, (_I.PROVEN_BEFORE_SIGNING, _I.UNFILLED_IS_NOT_EXECUTED)),
-    Broken(sign_again_before_expiry_is_proven, 400, (*_PROOFS,)),
-    Broken(trust_one_lagging_node, 400, (*_PROOFS,)),
-    Broken(take_an_unfinalised_error_for_the_end, 400, (*_PROOFS,)),
-    Broken(forget_the_open_attempt_on_resume, 400, (_I.PROVEN_BEFORE_SIGNING,)),
-    Broken(mark_failed_when_unknown, 400, (_I.UNFILLED_IS_NOT_EXECUTED,)),
-    Broken(publish_before_commit, 400, (_I.PUBLISHED_IS_COMMITTED,)),
-    Broken(skip_the_fence, 400, (_I.ONLY_THE_OWNER_WRITES,)),
+    Broken(send_before_commit, 5, (_I.DISK_BEFORE_CHAIN,)),
+    Broken(retry_on_timeout, 40, (_I.PROVEN_BEFORE_SIGNING, _I.UNFILLED_IS_NOT_EXECUTED)),
+    Broken(sign_again_before_expiry_is_proven, 300, _PROOFS),
+    Broken(trust_one_lagging_node, 60, _PROOFS, "lagging_node=0.5,lagging_node_slots=2000,chain_unreachable=0.2"),
+    Broken(take_an_unfinalised_error_for_the_end, 100, _PROOFS),
+    Broken(forget_the_open_attempt_on_resume, 30, (_I.PROVEN_BEFORE_SIGNING,)),
+    Broken(mark_failed_when_unknown, 40, (_I.UNFILLED_IS_NOT_EXECUTED,)),
+    Broken(publish_before_commit, 5, (_I.PUBLISHED_IS_COMMITTED,)),
+    Broken(skip_the_fence, 300, (_I.ONLY_THE_OWNER_WRITES,)),
     Broken(
         accept_a_later_row_after_a_lost_one,
-        400,
+        30,
         (_I.REFUSED_TAKES_LATER, _I.GAPLESS_AND_LEGAL, _I.PROJECTION_IS_THE_FOLD, _I.PUBLISHED_IS_COMMITTED),
     ),
-    Broken(deny_a_commit_that_landed, 400, (_I.DENIED_IS_ABSENT, _I.PUBLISHED_IS_COMMITTED)),
-    Broken(count_the_quote_as_the_fill, 400, (_I.AMOUNTS_ARE_TRUE,)),
-    Broken(take_confirmed_for_final, 400, (_I.CONFIRMED_IS_EXECUTED,)),
+    Broken(deny_a_commit_that_landed, 40, (_I.DENIED_IS_ABSENT, _I.PUBLISHED_IS_COMMITTED)),
+    Broken(count_the_quote_as_the_fill, 10, (_I.AMOUNTS_ARE_TRUE,)),
+    Broken(take_confirmed_for_final, 20, (_I.CONFIRMED_IS_EXECUTED,)),
 )

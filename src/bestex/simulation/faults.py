@@ -35,8 +35,9 @@ SIZES: Final = SIZES_OF_THE_WORLD | {"journal_away_s": 8.0, "journal_slow_s": 6.
 _ALL_AT_ONCE: Final = 0.05  # the probability of a fault that is named without one
 _LIKELY: Final = (0.03, 0.1, 0.2, 0.4)  # of the faults in a random mix
 _SIZES: Final = (0.2, 1.0, 1.0, 3.0, 8.0)  # in a random mix, times the usual
+_LAGS: Final = (1.0, 3.0, 10.0, 40.0)  # a node must lag for longer than a blockhash lives to mislead
 _LIKELIHOODS: Final = {  # of those that must be likelier to matter
-    "lagging_node": (0.1, 0.3, 0.5, 0.7),
+    "lagging_node": (0.1, 0.4, 0.6),
     "lost_status": (0.1, 0.4, 1.0),
     "stall": (0.5, 1.0),
     "restart": (0.3, 1.0),
@@ -48,6 +49,10 @@ _SHARE_OF_CALM: Final = 0.05  # of the random mixes, those without any fault
 _SHARE_OF_FAULTS: Final = 0.3  # of the faults, those in a random mix
 _SHARE_OF_THEMES: Final = 0.6  # of the random mixes, those with a theme
 _SHARE_IN_THEME: Final = 0.75  # of a theme's faults, those in the mix
+_SHARE_OF_TRAPS: Final = 0.1
+_TRAP: Final = {"lagging_node": 0.5, "lagging_node_slots": 2000.0, "chain_unreachable": 0.2}
+"""Two nodes that disagree, after a silence in which a blockhash expires: rare among the random mixes, so drawn apart."""
+
 _THEMES: Final = (  # faults that are worst together
     ("lagging_node", "pruned_history", "lost_status", "chain_unreachable"),
     ("lagging_node", "chain_unreachable", "dropped", "late_landing", "send_error_after"),
@@ -63,6 +68,8 @@ def random_faults(luck: random.Random) -> dict[str, float]:
     """Some faults, some more likely than others, and how long or how large they are."""
     if luck.random() < _SHARE_OF_CALM:
         return {}
+    if luck.random() < _SHARE_OF_TRAPS:
+        return dict(_TRAP)
     theme = luck.choice(_THEMES) if luck.random() < _SHARE_OF_THEMES else ()
     share = luck.uniform(0.05, 0.1) if theme else luck.uniform(0.1, 2 * _SHARE_OF_FAULTS)
     faults: dict[str, float] = {}
@@ -70,7 +77,7 @@ def random_faults(luck: random.Random) -> dict[str, float]:
         if luck.random() < (_SHARE_IN_THEME if name in theme else share):
             faults[name] = luck.choice(_LIKELIHOODS.get(name, _LIKELY))
     for name, usual in SIZES.items():
-        faults[name] = round(usual * luck.choice(_SIZES), 3)
+        faults[name] = round(usual * luck.choice(_LAGS if name == "lagging_node_slots" else _SIZES), 3)
     return faults
 
 
