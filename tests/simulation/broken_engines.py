@@ -215,14 +215,13 @@ class Broken(NamedTuple):
     break_it: Break
     budget: int  # seeds, from 1 on, within which the simulation catches it
     caught_by: tuple[Invariant, ...]
-    faults: str | None = None  # None: the random mixes that `bestex torture` runs by default
 
 
 BROKEN: Final = (
     Broken(send_before_commit, 5, (_I.DISK_BEFORE_CHAIN,)),
     Broken(retry_on_timeout, 40, (_I.PROVEN_BEFORE_SIGNING, _I.UNFILLED_IS_NOT_EXECUTED)),
     Broken(sign_again_before_expiry_is_proven, 300, _PROOFS),
-    Broken(trust_one_lagging_node, 60, _PROOFS, "lagging_node=0.5,lagging_node_slots=2000,chain_unreachable=0.2"),
+    Broken(trust_one_lagging_node, 150, _PROOFS),
     Broken(take_an_unfinalised_error_for_the_end, 100, _PROOFS),
     Broken(forget_the_open_attempt_on_resume, 30, (_I.PROVEN_BEFORE_SIGNING,)),
     Broken(mark_failed_when_unknown, 40, (_I.UNFILLED_IS_NOT_EXECUTED,)),

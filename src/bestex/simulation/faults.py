@@ -51,7 +51,7 @@ _SHARE_OF_THEMES: Final = 0.6  # of the random mixes, those with a theme
 _SHARE_IN_THEME: Final = 0.75  # of a theme's faults, those in the mix
 _SHARE_OF_TRAPS: Final = 0.1
 _TRAP: Final = {"lagging_node": 0.5, "lagging_node_slots": 2000.0, "chain_unreachable": 0.2}
-"""Two nodes that disagree, after a silence in which a blockhash expires: rare among the random mixes, so drawn apart."""
+"""Two nodes that disagree, after a silence in which a blockhash expires: rare in a random mix, so drawn apart."""
 
 _THEMES: Final = (  # faults that are worst together
     ("lagging_node", "pruned_history", "lost_status", "chain_unreachable"),
