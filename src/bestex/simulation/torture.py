@@ -79,7 +79,7 @@ def outcomes(all_works: Sequence[Work], jobs: int) -> Generator[Outcome, None, N
             yield from waiting.pop(0).result()
             waiting.extend(pool.submit(_run_all, task) for task in islice(tasks, 1))
     finally:
-        pool.shutdown(wait=False, cancel_futures=True)
+        pool.shutdown(cancel_futures=True)  # what runs ends first: an exit without it is a race that Python can lose
 
 
 def _run_all(task: Sequence[Work]) -> list[Outcome]:

@@ -1,8 +1,8 @@
-"""`bestex torture`: the deterministic simulation, from the command line."""
+"""`bestex torture`: the deterministic simulation, and with --live the real engine under real kills."""
 
 import os
 from enum import StrEnum
-from typing import Annotated, Final
+from typing import Annotated, Final, NoReturn
 
 import typer
 
@@ -46,12 +46,22 @@ def torture(
     jobs: Annotated[
         int | None, typer.Option(min=1, help="Processes to run in.", show_default="one for each core")
     ] = None,
+    live: Annotated[
+        bool, typer.Option("--live", help="The real engine instead: a bestex serve under load, killed with -9.")
+    ] = False,
+    seconds: Annotated[int, typer.Option(min=1, max=86_400, help="With --live: how long it is under fire.")] = 120,
+    kills: Annotated[int, typer.Option(min=0, help="With --live: how often the engine is killed.")] = 20,
     as_json: AsJson = False,
 ) -> None:
     """Run the whole engine in simulated worlds that break all that can break, and check what must hold.
 
     Each run repeats exactly from its seed. Needs no engine and no database. Exit code 1 when an invariant did not hold.
+
+    With --live: starts a bestex serve with a database of its own in a temporary folder, loads it with clients and
+    watchers, kills it and PostgreSQL at random moments, and checks everything in the end.
     """
+    if live:
+        _live(seed, seconds, kills, as_json)
     from bestex.cli.terminal import Terminal
     from bestex.cli.torturing import Torture
     from bestex.simulation.faults import chosen_faults
@@ -76,4 +86,22 @@ def torture(
     held = torturing.run()
     if torturing.interrupted:
         raise typer.Exit(ExitCode.INTERRUPTED)
+    raise typer.Exit(ExitCode.DONE if held else VIOLATED)
+
+
+def _live(seed: int | None, seconds: int, kills: int, as_json: bool) -> NoReturn:
+    from bestex.ambient import SystemIds
+    from bestex.cli.ordeals import run_ordeal
+    from bestex.cli.terminal import Terminal
+    from bestex.ordeal import LivePlan
+
+    try:
+        chosen = int.from_bytes(SystemIds().entropy()[:4], "big") if seed is None else seed
+        plan = LivePlan(seed=chosen, seconds=seconds, kills=kills)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+    try:
+        held = run_ordeal(plan, Terminal(as_json=as_json))
+    except KeyboardInterrupt:
+        raise typer.Exit(ExitCode.INTERRUPTED) from None
     raise typer.Exit(ExitCode.DONE if held else VIOLATED)
