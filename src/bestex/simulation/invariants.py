@@ -30,6 +30,7 @@ class Invariant(StrEnum):
     PROJECTION_IS_THE_FOLD = "the projection equals the fold"
     HASHES_CHAIN = "the log's hashes chain"
     BALANCES_RECONCILE = "balances reconcile with what moved"
+    AUDITS_CLEAN = "an audit finds nothing: log, projection, ledger, balances"
     NOTHING_BREAKS = "no part of the engine breaks"
 
 

@@ -12,9 +12,12 @@ from typing import Final
 import msgspec
 import structlog
 
+from bestex.audit.audit import audit
+from bestex.audit.evidence import Evidence
 from bestex.domain.errors import EngineFencedError
 from bestex.domain.events import RoutingDetail, SubmittedDetail
 from bestex.domain.tokens import TokenRegistry, load_tokens
+from bestex.journal.evidence import MemoryJournalEvidence
 from bestex.journal.memory import MemoryDatabase
 from bestex.simulation.clients import Client, FeedWatcher, Network, Operator
 from bestex.simulation.clock import VirtualClock
@@ -29,6 +32,7 @@ from bestex.simulation.referee import Referee, WatchedLedger
 from bestex.simulation.scenario import Options, Scenario, draw
 from bestex.simulation.trace import Trace
 from bestex.venues.simulated.chain import SimulatedChain
+from bestex.venues.simulated.evidence import MemoryLedgerEvidence
 from bestex.venues.simulated.world import SimulatedWorld, open_simulation
 
 _TOKENS: Final = load_tokens()
@@ -89,6 +93,7 @@ class Run:
         self._database = MemoryDatabase()
         self._tokens = tokens
         self.referee = Referee(self.checks, self.trace, self._database, tokens)
+        self._ledger = WatchedLedger(self.referee)
         self._outside = copy_context()
         self._luck = Luck(f"{scenario.seed}/luck", scenario.faults)
         self._pauses = random.Random(f"{scenario.seed}/pauses")  # noqa: S311 -- repetition, not secrecy
@@ -137,6 +142,15 @@ class Run:
         await world.close()
         if self.checks.failed is None:
             self.referee.finish()
+        if self.checks.failed is None:
+            await self._audit()
+
+    async def _audit(self) -> None:
+        """What `bestex verify` would say of the journal and the ledger that the run leaves."""
+        evidence = Evidence(MemoryJournalEvidence(self._database), MemoryLedgerEvidence(self._ledger))
+        report = await audit(evidence, None, lambda _: None)
+        told = "; ".join(finding.message for finding in report.findings)
+        self.checks.check(Invariant.AUDITS_CLEAN, report.clean, told)
 
     async def _play(self) -> None:
         """Engines, clients and watchers, until all is done or something is wrong."""
@@ -168,7 +182,7 @@ class Run:
             tokens=self._tokens,
             clock=self._clock,
             entropy=scenario.seed.to_bytes(32, "big"),
-            ledger=WatchedLedger(self.referee),
+            ledger=self._ledger,
             faults=of_the_world(scenario.faults),
         )
         if isinstance(world.chain, SimulatedChain):
