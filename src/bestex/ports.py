@@ -168,7 +168,10 @@ class Journal(Protocol):
         """The halt that is in force."""
 
     async def halt(self, reason: str, cause: HaltCause) -> None:
-        """Halt, durably; one that is in force stays as it is."""
+        """Halt, durably; one that is in force stays as it is.
+
+        Only a journal that is behind goes before an operator's: that one may be resumed.
+        """
 
     async def resume(self) -> None:
         """End the halt."""

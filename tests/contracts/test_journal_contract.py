@@ -666,13 +666,30 @@ async def test_a_halt_outlives_its_engine_and_the_first_reason_stands(database: 
     first, second = await database.journal(), await database.journal()
     assert await first.halted() is None
     await first.halt("a look at the wallet", HaltCause.OPERATOR)
-    await second.halt("another", HaltCause.JOURNAL_BEHIND)
+    await second.halt("another", HaltCause.OPERATOR)
 
     halt = await second.halted()
     assert halt is not None
     assert (halt.reason, halt.cause) == ("a look at the wallet", HaltCause.OPERATOR)
     await second.resume()
     assert await first.halted() is None
+
+
+async def test_a_journal_that_is_behind_goes_before_an_operators_halt_and_not_the_other_way(
+    database: JournalDatabase,
+) -> None:
+    journal = await database.journal()
+    await journal.halt("before the backup", HaltCause.OPERATOR)
+    first = await journal.halted()
+    await journal.halt("30 rows are missing", HaltCause.JOURNAL_BEHIND)
+    await journal.halt("a look at the wallet", HaltCause.OPERATOR)
+    await journal.halt("31 rows are missing", HaltCause.JOURNAL_BEHIND)
+
+    halt = await journal.halted()
+    assert first is not None
+    assert halt is not None
+    assert (halt.reason, halt.cause) == ("30 rows are missing", HaltCause.JOURNAL_BEHIND)
+    assert halt.since_us > first.since_us
 
 
 async def test_unsettled_orders_are_counted(database: JournalDatabase) -> None:

@@ -199,7 +199,8 @@ class MemoryJournal:
         return self.database.halt
 
     async def halt(self, reason: str, cause: HaltCause) -> None:
-        if self.database.halt is None:
+        held = self.database.halt
+        if held is None or (held.cause is HaltCause.OPERATOR and cause is HaltCause.JOURNAL_BEHIND):
             self.database.halt = Halt(reason, cause, self._clock.now_us())
 
     async def resume(self) -> None:

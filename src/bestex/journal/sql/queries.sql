@@ -36,7 +36,10 @@ select hash from bestex.events where position = $1
 select reason, cause, (extract(epoch from since) * 1000000)::bigint as since_us from bestex.halt
 
 -- name: halt
-insert into bestex.halt (reason, cause) values ($1, $2) on conflict (one) do nothing
+-- One in force stays as it is; only a journal that is behind goes before an operator's: that one may be resumed.
+insert into bestex.halt as h (reason, cause) values ($1, $2)
+    on conflict (one) do update set reason = excluded.reason, cause = excluded.cause, since = excluded.since
+ where h.cause = 'operator' and excluded.cause = 'journal_behind'
 
 -- name: resume
 delete from bestex.halt
