@@ -139,6 +139,16 @@ def test_an_absent_attempt_without_proof_is_unknown(
     assert decision.known
 
 
+@pytest.mark.parametrize("state", [SUBMITTED, CONFIRMED], ids=["submitted", "confirmed"])
+def test_an_adopted_attempt_is_not_disproved_by_an_endpoint_that_has_not_come_to_its_slot(state: OrderState) -> None:
+    adopted = SignedTransaction("5ignature", b"", "", blockhash_slot=SLOT, last_valid_block_height=0)
+    for finalized_slot, proven in ((SLOT - 1, False), (SLOT, True)):
+        report = replace(REPORT, slot=SLOT - 1, finalized_slot=finalized_slot)
+        height = BlockHeight("a node", height=900, slot=finalized_slot)
+        decision = decide(state, adopted, Answer(None, report, height))
+        assert isinstance(decision, GiveUp | Lose if proven else Look)
+
+
 def test_a_strange_error_is_a_failed_transaction() -> None:
     decision = decided(SUBMITTED, seen(Commitment.FINALIZED, "0x1771"))
     assert isinstance(decision, GiveUp)

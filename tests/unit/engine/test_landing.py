@@ -185,7 +185,7 @@ Proof = tuple[SignedTransaction, StatusReport, BlockHeight]
 def proofs(draw: st.DrawFn) -> Proof:
     """A transaction, and a report and a height that prove its expiry."""
     blockhash_slot, last_height, height_slot = draw(SLOT), draw(SLOT), draw(SLOT)
-    finalized = height_slot + draw(MORE)
+    finalized = max(blockhash_slot, height_slot) + draw(MORE)
     node = draw(st.text(max_size=4))
     history_from = draw(st.integers(0, blockhash_slot))
     return (
@@ -204,6 +204,14 @@ def test_expiry_is_proven_where_every_condition_holds(proof: Proof) -> None:
 def test_another_endpoints_height_proves_no_expiry(proof: Proof, other: str) -> None:
     transaction, report, height = proof
     assert expiry_is_proven(transaction, replace(report, endpoint=other), height) is (other == height.endpoint)
+
+
+@given(proofs(), JUST_MORE)
+def test_an_endpoint_that_has_not_come_to_the_blockhashs_slot_proves_no_expiry(proof: Proof, earlier: int) -> None:
+    transaction, report, height = proof
+    early = transaction.blockhash_slot - earlier
+    lagging = replace(report, finalized_slot=early)
+    assert not expiry_is_proven(transaction, lagging, replace(height, slot=early))
 
 
 @given(proofs(), MORE)
