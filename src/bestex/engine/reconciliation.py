@@ -103,10 +103,21 @@ class Reconciliation:
             await self._clock.sleep(LOOK_EVERY_S)
 
     async def _end_of_journal(self) -> int:
-        """When its last event was, Unix microseconds; 0 for an empty one."""
-        head = await self._journal.head()
-        last = await self._journal.feed(head - 1, 1) if head else []
-        return last[0].event.at_us if last else 0
+        """When its last event before the halt was, Unix microseconds; 0 when there is none.
+
+        A halted engine goes on resolving what was signed: what it has written says nothing of where the journal ended.
+        """
+        halt = await self._journal.halted()
+        until_us = halt.since_us if halt is not None else self._clock.now_us()
+        ends_us, low, high = 0, 1, await self._journal.head()
+        while low <= high:
+            middle = (low + high) // 2
+            [stored] = await self._journal.feed(middle - 1, 1)
+            if stored.event.at_us < until_us:
+                ends_us, low = stored.event.at_us, middle + 1
+            else:
+                high = middle - 1
+        return ends_us
 
     async def _history(self, before: str | None) -> list[WalletTransaction]:
         while True:

@@ -225,6 +225,25 @@ async def test_an_executed_swap_is_adopted_by_the_order_that_does_not_know_it(st
         assert at.small.venue.built == [], "nothing executes again"
 
 
+async def test_what_the_halted_engine_wrote_does_not_hide_what_landed_before() -> None:
+    async with desk() as at:
+        small = at.small
+        confirmed = await small.left_by_the_dead(*HAPPY)  # in the restored journal it is not final yet
+        pending = await small.left_by_the_dead(*HAPPY[:1])
+        await small.clock.advance(60)
+        at.landed(pending.id)
+        await small.clock.advance(3_600)  # until the old backup is restored
+        await at.operator.halt("restored", HaltCause.JOURNAL_BEHIND)
+        await small.recover()
+        small.chain.tell(signature(confirmed.id), TransactionStatus(1_001, Commitment.FINALIZED))
+        await small.until(lambda: small.engine.landing.confirmed == 0)
+        assert (await small.view(confirmed.id)).commitment == "finalized"
+        assert (await at.reconcile()).adopted == [pending.id]
+        await at.operator.resume()
+        await small.until_status(pending.id)
+        assert small.venue.built == [], "nothing executes again"
+
+
 async def test_an_attempt_behind_one_that_failed_is_adopted_with_the_failed_ones_story() -> None:
     async with desk() as at:
         await at.operator.halt("restored")
