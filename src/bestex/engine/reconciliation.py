@@ -71,16 +71,19 @@ class Reconciliation:
         await self._until_nothing_can_land(on_progress)
         ends_us = await self._end_of_journal()
         result = Reconciled()
+        landed: list[WalletTransaction] = []  # all of it, before any is adopted: an order's attempts may be pages apart
         before: str | None = None
         while True:
             page = await self._history(before)
             recent = [each for each in page if each.landed_us >= ends_us - MARGIN_US]
-            result.transactions += len(recent)
+            landed += recent
+            result.transactions = len(landed)
             on_progress(Progress("reading", result.transactions, None))
-            await self._adopt_page(recent, caller, result)
             if len(recent) < PAGE:
-                return result
+                break
             before = page[-1].signature
+        await self._adopt_all(landed, caller, result)
+        return result
 
     async def _until_nothing_can_land(self, on_progress: Callable[[Progress], None]) -> None:
         """Wait until every blockhash that existed when this began has expired, finally."""
@@ -127,9 +130,9 @@ class Reconciliation:
                 _log.warning("reconcile.chain_unreachable", error=str(error))
                 await self._clock.sleep(LOOK_EVERY_S)
 
-    async def _adopt_page(self, page: list[WalletTransaction], caller: str, result: Reconciled) -> None:
+    async def _adopt_all(self, landed: list[WalletTransaction], caller: str, result: Reconciled) -> None:
         by_order: dict[str, list[WalletTransaction]] = defaultdict(list)
-        for transaction in page:
+        for transaction in landed:
             by_order[transaction.order_id].append(transaction)
         for order_id in sorted(by_order):
             for _ in range(APPEND_TRIES):

@@ -262,6 +262,23 @@ async def test_an_attempt_behind_one_that_failed_is_adopted_with_the_failed_ones
         ]
 
 
+@pytest.mark.parametrize("known", [True, False], ids=["known", "unknown"])
+async def test_attempts_of_one_order_on_two_pages_of_the_history_are_adopted_together(
+    monkeypatch: pytest.MonkeyPatch, *, known: bool
+) -> None:
+    monkeypatch.setattr("bestex.engine.reconciliation.PAGE", 1)
+    async with desk() as at:
+        await at.operator.halt("restored")
+        order_id = (await at.small.left_by_the_dead(*HAPPY[:2])).id if known else str(uuid.uuid4())
+        await at.small.recover()
+        at.landed(order_id, 1, error="slippage_exceeded", slot=1_010)
+        at.landed(order_id, 2, slot=1_020)
+        result = await at.reconcile()
+        assert (result.adopted, result.contradictions) == ([order_id], [])
+        view = await at.small.until_status(order_id)
+        assert (view.status, view.attempt, view.tx_hash) == ("confirmed", 2, signature(order_id, 2))
+
+
 async def test_an_order_that_the_journal_does_not_know_is_made_of_its_transaction() -> None:
     async with desk() as at:
         await at.operator.halt("restored")
