@@ -22,7 +22,7 @@ from bestex.domain.lifecycle import Status
 from bestex.domain.orders import fold, order_from_pending
 from bestex.domain.tokens import TokenRegistry
 from bestex.engine.adoption import Adopted, Contradiction, adopt, order_of_landing, unknown_landings
-from bestex.engine.decision import Answer, GiveUp, decide
+from bestex.engine.decision import UNSEEN, Answer, Decision, GiveUp, Look, decide
 from bestex.engine.order_log import open_transaction
 from bestex.ports import Append, Chain, Clock, Journal, NewOrder, Wallet, WalletTransaction
 
@@ -31,6 +31,7 @@ PAGE: Final = 500  # transactions of the wallet's history at a time
 MARGIN_US: Final = 600_000_000  # how far behind the journal's end its history is read: clocks differ
 LOOK_EVERY_S: Final = 0.5
 APPEND_TRIES: Final = 5
+PROOF_TRIES: Final = 120  # looks at an open attempt, until some node proves what became of it
 
 _log = structlog.get_logger(__name__)
 
@@ -177,12 +178,26 @@ class Reconciliation:
         transaction = open_transaction(events)
         if state.status is not Status.SUBMITTED or transaction is None:
             return None
-        height = await self._chain.finalized_height()
-        report = await self._chain.statuses([transaction.signature])
-        decision = decide(state, transaction, Answer(report.statuses[0], report, height))
+        decision: Decision = UNSEEN
+        for _ in range(PROOF_TRIES):
+            decision = decide(state, transaction, await self._answer(transaction.signature))
+            if not isinstance(decision, Look):
+                break
+            await self._clock.sleep(LOOK_EVERY_S)  # a node that lags or forgets: another will know
         if not isinstance(decision, GiveUp):
             return None
         return AttemptStory(state.attempt, decision.code.value, decision.message, signature=transaction.signature)
+
+    async def _answer(self, signature: str) -> Answer:
+        while True:
+            try:
+                height = await self._chain.finalized_height()
+                report = await self._chain.statuses([signature])
+            except ChainUnreachableError as error:
+                _log.warning("reconcile.chain_unreachable", error=str(error))
+                await self._clock.sleep(LOOK_EVERY_S)
+            else:
+                return Answer(report.statuses[0], report, height)
 
 
 def _append(adopted: Adopted, events: list[Event], caller: str) -> Append:

@@ -11,7 +11,7 @@ from typing import Final
 import pytest
 from msgspec.structs import replace
 
-from bestex.domain.errors import NotFoundError
+from bestex.domain.errors import ChainUnreachableError, NotFoundError
 from bestex.domain.events import ConfirmedDetail, FailedDetail, SubmittedDetail
 from bestex.domain.lifecycle import Status
 from bestex.domain.orders import OrderView
@@ -260,6 +260,34 @@ async def test_an_attempt_behind_one_that_failed_is_adopted_with_the_failed_ones
             signature(draft.id, 1),
             signature(draft.id, 2),
         ]
+
+
+@pytest.mark.parametrize("reachable", [True, False], ids=["lagging", "unreachable"])
+async def test_an_open_attempt_is_looked_at_until_a_node_proves_what_became_of_it(*, reachable: bool) -> None:
+    async with desk() as at:
+        small = at.small
+        await at.operator.halt("restored")
+        draft = await small.left_by_the_dead(*HAPPY[:4])  # attempt 1 is open in the restored journal
+        small.chain.lands = False
+        await small.recover()
+        at.landed(draft.id, 2)
+        at.operator.start_reconciling("local")
+        await small.until(lambda: at.operator.reconcile_state.progress is not None)
+        if reachable:
+            small.chain.height = BlockHeight("a node", height=2_000, slot=2_000)  # its statuses are of before that
+        else:
+            small.chain.trouble_with["statuses", signature(draft.id, 1)] = ChainUnreachableError("gone")
+            at.let_everything_expire()
+        await small.clock.advance(5)
+        at.let_everything_expire()
+        small.chain.trouble_with.clear()
+        await small.until(lambda: not at.operator.reconcile_state.running)
+        result = at.operator.reconcile_state.result
+        assert result is not None, at.operator.reconcile_state.error
+        assert (result.adopted, result.contradictions) == ([draft.id], [])
+        await at.operator.resume()
+        assert (await small.until_status(draft.id)).attempt == 2
+        assert small.venue.built == [], "nothing executes again"
 
 
 @pytest.mark.parametrize("known", [True, False], ids=["known", "unknown"])
