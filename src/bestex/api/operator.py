@@ -152,6 +152,8 @@ class OperatorRoutes(Controller):
             return await hand.operator.resolve(order_id, await hand.resolution(order_id, data))
         except NotFoundError as error:
             raise ProblemError("order-not-found", str(error)) from error
+        except JournalBehindError as error:
+            raise ProblemError("journal-behind", str(error)) from error
         except NotUnknownError as error:
             raise ProblemError("not-unknown", str(error)) from error
         except ContradictedError as error:

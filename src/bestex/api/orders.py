@@ -16,7 +16,7 @@ from bestex.domain.events import Event, Update, update_of
 from bestex.domain.lifecycle import Status
 from bestex.domain.orders import OrderView
 from bestex.engine.engine import Engine
-from bestex.engine.errors import AlreadyEndedError
+from bestex.engine.errors import AlreadyEndedError, JournalBehindError
 from bestex.ports import Journal
 
 OrderId = FromPath[str]
@@ -126,6 +126,8 @@ class OrderRoutes(Controller):
             raise ProblemError("order-not-found", str(error)) from error
         except AlreadyEndedError as error:
             raise ProblemError("order-ended", str(error)) from error
+        except JournalBehindError as error:
+            raise ProblemError("journal-behind", str(error)) from error
         return Response(view, status_code=200 if view.status == Status.CANCELLED else 202)
 
 

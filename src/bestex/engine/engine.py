@@ -14,7 +14,7 @@ from bestex.domain.orders import OrderState, OrderView, fold
 from bestex.domain.tokens import TokenRegistry
 from bestex.engine.decision import Done, Execute, decide
 from bestex.engine.dispatch import InlineDispatcher
-from bestex.engine.errors import AlreadyEndedError
+from bestex.engine.errors import AlreadyEndedError, JournalBehindError
 from bestex.engine.executor import Executor
 from bestex.engine.intake import Intake, IntakeLimits
 from bestex.engine.landing import Landing, LandingLimits
@@ -198,7 +198,8 @@ class Engine:
     async def cancel(self, order_id: str) -> OrderView:
         """Cancel before signing at once; after it, note the wish: no further attempt is made.
 
-        Raises `NotFoundError`, `AlreadyEndedError`, or `JournalError` when the journal cannot be written.
+        Raises `NotFoundError`, `AlreadyEndedError`, `JournalBehindError` as long as the order may have executed without
+        the journal's knowing, or `JournalError` when the journal cannot be written.
         """
         for _ in range(CANCEL_TRIES):
             events = [stored.event for stored in await self._journal.events(order_id)]
@@ -209,6 +210,8 @@ class Engine:
                 raise AlreadyEndedError(f"order {order_id} has ended as {state.status}")
             if state.cancel_requested:
                 return state.view()
+            if self.gate.journal_is_behind:
+                raise JournalBehindError(f"order {order_id} may have executed: the journal is not reconciled yet")
             try:
                 await self._append_cancel(state)
             except AppendRefusedError:

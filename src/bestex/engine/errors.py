@@ -2,7 +2,7 @@
 
 BestexError
 ├── AlreadyEndedError      there is nothing to cancel
-├── JournalBehindError     nothing may be signed before the journal is reconciled
+├── JournalBehindError     nothing may be signed, and no order ended, before the journal is reconciled
 ├── NotHaltedError         reconcile only while nothing is signed
 ├── NotUnknownError        there is nothing for a person to decide
 └── ContradictedError      the chain says otherwise than the person
@@ -16,7 +16,7 @@ class AlreadyEndedError(BestexError):
 
 
 class JournalBehindError(BestexError):
-    """The journal is older than its published head: nothing may be signed before it is reconciled."""
+    """The journal is older than its published head: nothing may be signed, and no order ended, before."""
 
 
 class NotHaltedError(BestexError):

@@ -92,6 +92,9 @@ class Executor:
     async def _attempts(self, log: OrderLog, given_up: AttemptStory | None) -> None:
         while True:
             paused_s = None
+            if self._gate.journal_is_behind:  # a later attempt may have executed: it must not end here either
+                self._gate.held.add(log.order.id)
+                return
             if given_up is not None:
                 if log.state.cancel_requested:
                     await log.record(Status.CANCELLED, CancelledDetail("client"))

@@ -101,8 +101,10 @@ class Operator:
     async def resolve(self, order_id: str, resolution: Resolution) -> OrderView:
         """Record what a person decided of an order whose outcome is unknown.
 
-        Raises `NotFoundError`, `NotUnknownError`, `ContradictedError`, or `JournalError`.
+        Raises `NotFoundError`, `NotUnknownError`, `ContradictedError`, `JournalBehindError`, or `JournalError`.
         """
+        if self._engine.gate.journal_is_behind:
+            raise JournalBehindError("the journal is not reconciled yet: the order may have executed by another attempt")
         for _ in range(APPEND_TRIES):
             events = [stored.event for stored in await self._journal.events(order_id)]
             if not events:

@@ -186,6 +186,30 @@ async def test_a_journal_that_is_behind_is_not_resumed_before_it_is_reconciled()
         assert (await at.small.until_status(await at.small.order())).status == "confirmed"
 
 
+async def test_no_order_ends_on_the_word_of_a_journal_that_is_behind() -> None:
+    async with desk() as at:
+        small = at.small
+        await at.operator.halt("30 rows are missing", HaltCause.JOURNAL_BEHIND)
+        small.chain.lands = False
+        pending = await small.left_by_the_dead(*HAPPY[:1])
+        last_try = await small.left_by_the_dead(*HAPPY[:4])
+        await small.recover()
+        at.landed(last_try.id, error="insufficient_funds")  # not to be tried again, as this engine is set up
+        small.chain.hint([signature(last_try.id)])
+        await small.until(lambda: last_try.id in small.engine.gate.held)
+        for order_id in (pending.id, last_try.id):
+            with pytest.raises(JournalBehindError):
+                await small.engine.cancel(order_id)
+            with pytest.raises(JournalBehindError):
+                await at.operator.resolve(order_id, Resolution(None, force=True))
+        at.landed(pending.id, 1)
+        at.landed(last_try.id, 2)
+        result = await at.reconcile()
+        assert (set(result.adopted), result.contradictions) == ({pending.id, last_try.id}, [])
+        assert (await small.until_status(pending.id)).status == "confirmed"
+        assert (await small.until_status(last_try.id)).status == "confirmed"
+
+
 # --- Reconcile
 
 
