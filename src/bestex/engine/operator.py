@@ -18,6 +18,7 @@ from bestex.engine.order_log import open_transaction
 from bestex.engine.reconciliation import Progress, Reconciled, Reconciliation
 from bestex.engine.resolution import (
     Resolution,
+    check_it_did_not,
     check_unknown,
     executed_detail,
     fill_of,
@@ -121,14 +122,18 @@ class Operator:
         transaction = open_transaction(events)
         if transaction is None:
             raise ValueError(f"order {state.order_id} is {state.status} without a signed transaction")
-        answer = await look(self._chain, transaction)
+        answer = await look(self._chain, transaction.signature)
         status: Status
         detail: Detail
         if resolution.executed is not None:
+            signed = signed_signatures(events)
+            if resolution.executed in signed and resolution.executed != transaction.signature:  # an earlier one
+                check_it_did_not(resolution, transaction, answer)
+                answer = await look(self._chain, resolution.executed)
             fill = await fill_of(self._chain, resolution.executed)
             order = order_from_pending(events[0], self._tokens)
             status = Status.CONFIRMED
-            detail = executed_detail(order, state, resolution, signed_signatures(events), answer, fill)
+            detail = executed_detail(order, state, resolution, signed, answer, fill)
         else:
             status, detail = not_executed_detail(state, resolution, transaction, answer)
         view = await self._append(events[-1], state.attempt, status, detail, events)

@@ -31,14 +31,14 @@ class Resolution(msgspec.Struct, frozen=True):
     amount_in: int | None = None  # base units, where the chain does not show what the swap did
     amount_out: int | None = None
     note: str | None = None  # why, for the record
-    force: bool = False  # decide "not executed" although the chain cannot be asked, or it may still land
+    force: bool = False  # although the chain cannot be asked, or what is said not to have executed may still land
 
 
-async def look(chain: Chain, transaction: SignedTransaction) -> Answer | None:
-    """What the chain shows of it; None when it does not answer."""
+async def look(chain: Chain, signature: str) -> Answer | None:
+    """What the chain shows of a transaction; None when it does not answer."""
     try:
         height = await chain.finalized_height()
-        report = await chain.statuses([transaction.signature])
+        report = await chain.statuses([signature])
     except ChainUnreachableError:
         return None
     return Answer(report.statuses[0], report, height)
@@ -98,11 +98,7 @@ def not_executed_detail(
     state: OrderState, resolution: Resolution, transaction: SignedTransaction, answer: Answer | None
 ) -> tuple[Status, Detail]:
     """The event that records the decision. `ContradictedError` where the chain shows, or may still show, otherwise."""
-    status = answer.status if answer is not None else None
-    if status is not None and status.error is None and status.commitment is not Commitment.PROCESSED:
-        raise ContradictedError("the chain shows that it executed")
-    if not resolution.force:
-        _check_it_cannot_land(transaction, answer)
+    check_it_did_not(resolution, transaction, answer)
     note = resolution.note or "an operator decided that it did not execute"
     if state.status is Status.CONFIRMED:
         return Status.CONFIRMED, ConfirmedDetail(commitment=LOST, gone=True, resolved=True, note=note)
@@ -116,6 +112,15 @@ def not_executed_detail(
         transaction.signature,
     )
     return Status.FAILED, FailedDetail(story.code, story.message, (*state.attempts, story), resolved=True)
+
+
+def check_it_did_not(resolution: Resolution, transaction: SignedTransaction, answer: Answer | None) -> None:
+    """`ContradictedError` where the chain shows that the transaction executed, or may still show it."""
+    status = answer.status if answer is not None else None
+    if status is not None and status.error is None and status.commitment is not Commitment.PROCESSED:
+        raise ContradictedError(f"the chain shows that it executed, by {transaction.signature}")
+    if not resolution.force:
+        _check_it_cannot_land(transaction, answer)
 
 
 def _check_it_cannot_land(transaction: SignedTransaction, answer: Answer | None) -> None:

@@ -460,6 +460,29 @@ async def test_what_the_chain_shows_goes_before_what_a_person_says() -> None:
         at.small.chain.tells_fills.set()
 
 
+async def test_an_earlier_attempt_executed_only_where_the_latest_did_not_and_cannot() -> None:
+    async with desk() as at:
+        small = at.small
+        small.chain.lands = False
+        order_id = await small.order()
+        await small.until_status(order_id, Status.SUBMITTED)
+        first, second = signature(order_id, 1), signature(order_id, 2)
+        at.landed(order_id, 1, error="slippage_exceeded")
+        small.chain.hint([first])
+        await small.until(lambda: second in small.chain.sent)
+        said = Resolution(executed=first, amount_out=150_000_000)
+        with pytest.raises(ContradictedError, match="may still land"):
+            await at.operator.resolve(order_id, said)
+        with pytest.raises(ContradictedError, match="executed with an error"):
+            await at.operator.resolve(order_id, replace(said, force=True))
+        del small.chain.known[first]
+        small.chain.tells_fills.clear()  # so that landing does not conclude first
+        small.chain.known[second] = TransactionStatus(1_001, Commitment.CONFIRMED)
+        with pytest.raises(ContradictedError, match=f"executed, by {second}"):
+            await at.operator.resolve(order_id, replace(said, force=True))
+        small.chain.tells_fills.set()
+
+
 async def test_only_what_is_unknown_is_resolved() -> None:
     async with desk() as at:
         order_id = await at.small.order()
