@@ -133,7 +133,7 @@ def _of_confirmed(state: OrderState, transaction: SignedTransaction, answer: Ans
         return Look(f"the chain shows it with the error {status.error}, in a block that is not final")
     if status.commitment is Commitment.PROCESSED:
         return Look("the chain shows it, not confirmed yet")
-    if lost or status.slot != confirmed.slot:
+    if lost or confirmed.slot not in (None, status.slot):  # none: confirmed by a release that did not say where
         return Confirm(status)  # it landed again, in another block, and may have moved other amounts
     return FINALIZE if status.commitment is Commitment.FINALIZED else Look("confirmed, and not final yet")
 

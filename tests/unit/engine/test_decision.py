@@ -186,6 +186,12 @@ def test_a_confirmed_order_is_followed_until_final(
     assert isinstance(decided(state, status), expected)
 
 
+def test_one_confirmed_by_a_release_that_did_not_say_where_is_made_final_as_it_was() -> None:
+    state = state_after(*HAPPY, slot=None)
+    assert isinstance(decided(state, seen(Commitment.FINALIZED)), Finalize)
+    assert isinstance(decided(state, seen(Commitment.CONFIRMED)), Look)
+
+
 def test_a_confirmed_one_that_a_node_which_knew_its_slot_does_not_show_is_lost() -> None:
     assert decided(CONFIRMED, None, None) == decided(CONFIRMED, None, ALIVE)
     decision = decided(CONFIRMED, None, ALIVE)
