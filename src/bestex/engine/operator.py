@@ -64,6 +64,8 @@ class Operator:
         self._republish = republish
         self._reconciliation = Reconciliation(journal, chain, wallet, tokens, clock)
         self._reconciling: asyncio.Task[None] | None = None
+        self._turn = asyncio.Lock()  # of halt and resume: the gate must end as the journal says
+        self._resuming = False
         self.reconcile_state = ReconcileState()
 
     @property
@@ -76,8 +78,9 @@ class Operator:
 
     async def halt(self, reason: str, cause: HaltCause = HaltCause.OPERATOR) -> Halt:
         """Have nothing signed from now on, over restarts too; what was signed is still resolved. The halt in force."""
-        await self._journal.halt(reason, cause)
-        return await self.obey() or Halt(reason, cause, self._clock.now_us())
+        async with self._turn:
+            await self._journal.halt(reason, cause)
+            return await self.obey() or Halt(reason, cause, self._clock.now_us())
 
     async def obey(self) -> Halt | None:
         """Close the gate when the journal has a halt; which."""
@@ -89,8 +92,16 @@ class Operator:
 
     async def resume(self) -> None:
         """Sign again. `JournalBehindError` while the journal is behind its published head, or is being reconciled."""
-        if self._reconciling is not None and not self._reconciling.done():
-            raise JournalBehindError("the journal is being reconciled: resume when that is done")
+        async with self._turn:
+            if self._reconciling is not None and not self._reconciling.done():
+                raise JournalBehindError("the journal is being reconciled: resume when that is done")
+            self._resuming = True  # nothing may begin to be reconciled meanwhile
+            try:
+                await self._resume()
+            finally:
+                self._resuming = False
+
+    async def _resume(self) -> None:
         halt = await self._journal.halted()
         if halt is not None and halt.cause is HaltCause.JOURNAL_BEHIND:
             raise JournalBehindError(f"{halt.reason}. Run `bestex reconcile` first.")
@@ -154,7 +165,7 @@ class Operator:
 
         Does nothing while one is running.
         """
-        if self.halt_in_force is None:
+        if self.halt_in_force is None or self._resuming:
             raise NotHaltedError("the engine signs: halt it first")
         if self._reconciling is None or self._reconciling.done():
             self.reconcile_state = ReconcileState(running=True)

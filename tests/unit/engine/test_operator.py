@@ -158,6 +158,29 @@ async def test_a_halt_while_a_venue_builds_discards_what_it_signed() -> None:
         assert (view.status, view.attempt) == ("confirmed", 1)
 
 
+async def test_a_halt_during_a_resume_stands() -> None:
+    async with desk() as at:
+        await at.operator.halt("first")
+        resume, answered = at.small.journal.resume, asyncio.Event()
+
+        async def slow_resume() -> None:
+            await resume()
+            await answered.wait()
+
+        at.small.journal.resume = slow_resume  # type: ignore[method-assign]
+        resuming = asyncio.create_task(at.operator.resume())
+        await asyncio.sleep(0)
+        with pytest.raises(NotHaltedError):
+            at.operator.start_reconciling("local")
+        halting = asyncio.create_task(at.operator.halt("second"))
+        await at.small.clock.advance(1)
+        answered.set()
+        await asyncio.gather(resuming, halting)
+        in_force = at.operator.halt_in_force
+        assert in_force is not None, "the journal has the second halt"
+        assert in_force.reason == "second"
+
+
 async def test_a_retry_that_a_halt_held_goes_on_from_its_proof() -> None:
     async with desk() as at:
         small = at.small
