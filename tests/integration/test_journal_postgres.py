@@ -5,6 +5,7 @@ import contextlib
 import time
 import uuid
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
 
 import msgspec
 import pytest
@@ -18,13 +19,15 @@ from bestex.domain.errors import (
     JournalError,
     JournalUnavailableError,
 )
-from bestex.domain.events import FailedDetail, StoredEvent
+from bestex.domain.events import ConfirmedDetail, FailedDetail, StoredEvent, encode_detail
 from bestex.domain.lifecycle import FIRST, NEXT, Status
+from bestex.domain.log_hash import GENESIS, row_bytes, row_hash
+from bestex.domain.orders import fold
 from bestex.journal.embedded import settings as server_settings
 from bestex.journal.engines import EngineAlreadyRunningError, Enrolment
 from bestex.journal.migrations import migrate
 from bestex.journal.postgres import ENGINE_TTL, PostgresJournal, connect
-from bestex.journal.queries import QUERIES
+from bestex.journal.queries import QUERIES, sql_text
 from bestex.ports import OrderFilter
 from tests.support.journals import OnPostgres, holding
 from tests.support.orders import HAPPY, DraftOrder, events_of
@@ -457,6 +460,70 @@ async def test_migrating_again_changes_nothing(database: OnPostgres, journal: Po
 
     assert [await life.fetch(schema), await life.fetch("select * from bestex.migrations")] == before
     await assert_log_is(journal, draft)
+
+
+async def older_journal(dsn: str, orders: int) -> list[DraftOrder]:
+    """A database as the first release left it, with some orders, executed and not."""
+    drafts = [DraftOrder(epoch=2) for _ in range(orders)]  # under the lease that the next engine claims
+    for number, draft in enumerate(drafts):
+        draft.next(*(HAPPY if number % 2 else HAPPY[:4]))
+    connection = await connect(dsn, "an older release")
+    await connection.execute(sql_text("0001_journal.sql"))
+    await connection.execute(
+        "create table bestex.migrations (version integer primary key, name text, applied_at timestamptz default now())"
+    )
+    await connection.execute("insert into bestex.migrations values (1, '0001_journal.sql')")
+    position, rows = 0, []
+    for draft in drafts:
+        for event in draft.events:
+            position += 1
+            at = datetime.fromtimestamp(event.at_us // 1_000_000, UTC) + timedelta(microseconds=event.at_us % 1_000_000)
+            detail = encode_detail(event.detail).decode()
+            rows.append((position, draft.id, event.seq, event.status, event.attempt, at, detail, event.sealed or None))
+    await connection.copy_records_to_table("events", schema_name="bestex", records=rows)
+    await connection.executemany(
+        """insert into bestex.orders
+           (id, kind, pair, caller, request_hash, status, seq, attempt, ended, lease_epoch, view)
+           values ($1, 'market', 'SOL/USDC', 'local', '', $2, $3, 1, $4, 1, $5)""",
+        [
+            (draft.id, last.status, last.seq, last.status if last.status is CONFIRMED else None, view_text(draft))
+            for draft in drafts
+            for last in draft.events[-1:]
+        ],
+    )
+    await connection.execute("update bestex.log_head set position = $1", position)
+    await connection.close()
+    return drafts
+
+
+def view_text(draft: DraftOrder) -> str:
+    return msgspec.json.encode(fold(draft.events).view()).decode()
+
+
+async def test_an_older_journal_is_chained_and_its_executed_orders_wait_for_finality(empty_database_url: str) -> None:
+    drafts = await older_journal(empty_database_url, 7)
+    await migrate(empty_database_url)
+    database = OnPostgres(empty_database_url)
+    journal = await database.journal()
+    assert {lease.order_id for lease in await journal.claim(100)} == {draft.id for draft in drafts}
+    await journal.append(drafts[1].add((CONFIRMED, ConfirmedDetail(commitment="finalized"))))
+    await journal.append(DraftOrder().next(*HAPPY))
+
+    before = GENESIS
+    for row in await (await database.life()).fetch(QUERIES["audit_log"]):
+        before = row_hash(before, row_bytes(*tuple(row)[:8]))
+        assert before == row["hash"]
+    assert (await journal.log_head()).hash == before
+    assert await journal.unsettled() == len(drafts)
+    await database.close()
+
+
+async def test_a_long_journal_is_migrated_however_long_it_takes(
+    empty_database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await older_journal(empty_database_url, 2_000)
+    monkeypatch.setattr("bestex.journal.postgres.COMMIT_TIMEOUT_S", 0.05)
+    await migrate(empty_database_url)
 
 
 async def test_a_database_of_a_later_release_is_refused(database: OnPostgres) -> None:

@@ -11,6 +11,8 @@ from bestex.journal.postgres import CONNECT_TIMEOUT_S, connect
 from bestex.journal.queries import sql_text
 
 MINIMUM_SERVER: Final = 17
+_PATIENCE_S: Final = 86_400.0
+"""A file may have a whole log to rewrite: broken off and rolled back, it would only have to begin again."""
 _LOCK: Final = 0x62657374_6578  # "bestex": one migration at a time over a database
 
 
@@ -41,7 +43,7 @@ async def migrate(dsn: str) -> None:
     connection = await connect(dsn, "bestex migration")
     try:
         async with connection.transaction():
-            await connection.execute("select pg_advisory_xact_lock($1)", _LOCK)
+            await connection.execute("select pg_advisory_xact_lock($1)", _LOCK, timeout=_PATIENCE_S)
             await _apply(connection)
     finally:
         await connection.close()
@@ -85,7 +87,7 @@ async def _apply(connection: asyncpg.Connection) -> None:
             f"the database has migration {max(unknown)} of a later release; this one knows up to {max(files)}"
         )
     for version in sorted(files.keys() - applied):
-        await connection.execute(sql_text(files[version]))
+        await connection.execute(sql_text(files[version]), timeout=_PATIENCE_S)
         await connection.execute(
             "insert into bestex.migrations (version, name) values ($1, $2)", version, files[version]
         )
