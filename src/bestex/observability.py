@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from bestex.domain.events import FailedDetail, RoutingDetail, StoredEvent, ends
+from bestex.domain.events import CancelledDetail, FailedDetail, RoutingDetail, StoredEvent, ends
 from bestex.domain.lifecycle import ENDS, Status
 
 if TYPE_CHECKING:  # what an engine without a terminal need not load
@@ -46,7 +46,7 @@ class Metrics(Collector):
             if ends(event):
                 self._ended[status] += 1
             detail = event.detail
-            if isinstance(detail, RoutingDetail) and detail.previous is not None:
+            if isinstance(detail, RoutingDetail | CancelledDetail) and detail.previous is not None:
                 self._given_up[detail.previous.code] += 1
             elif isinstance(detail, FailedDetail):
                 self._given_up[detail.code] += 1

@@ -3,7 +3,16 @@
 from collections.abc import Sequence
 from itertools import pairwise
 
-from bestex.domain.events import AttemptStory, ConfirmedDetail, Event, FailedDetail, RoutingDetail, Timings, settles
+from bestex.domain.events import (
+    AttemptStory,
+    CancelledDetail,
+    ConfirmedDetail,
+    Event,
+    FailedDetail,
+    RoutingDetail,
+    Timings,
+    settles,
+)
 from bestex.domain.lifecycle import ENDS, Status
 
 _STAGES = {Status.ROUTING: "route", Status.BUILDING: "build"}
@@ -68,7 +77,7 @@ def _timings_by_attempt(events: Sequence[Event]) -> dict[int, Timings]:
         match event.detail:
             case ConfirmedDetail(timings=Timings() as timings):
                 found.setdefault(event.attempt, timings)
-            case RoutingDetail(previous=AttemptStory() as story):
+            case RoutingDetail(previous=AttemptStory() as story) | CancelledDetail(previous=AttemptStory() as story):
                 stories = (story,)
             case FailedDetail(attempts=attempts):
                 stories = attempts

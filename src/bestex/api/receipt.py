@@ -8,6 +8,7 @@ from bestex.api.budget import Budget
 from bestex.domain.events import (
     AttemptStory,
     BuildingDetail,
+    CancelledDetail,
     ConfirmedDetail,
     Event,
     FailedDetail,
@@ -80,7 +81,7 @@ def receipt_of(events: Sequence[Event]) -> Receipt:
 
 def _add(attempts: dict[int, AttemptReceipt], attempt: AttemptReceipt | None, event: Event) -> None:
     match event.detail:
-        case RoutingDetail(previous=AttemptStory() as story):
+        case RoutingDetail(previous=AttemptStory() as story) | CancelledDetail(previous=AttemptStory() as story):
             _give_up(attempts, story)
         case FailedDetail(attempts=stories):
             for story in stories:

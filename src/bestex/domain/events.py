@@ -120,8 +120,9 @@ class FailedDetail(msgspec.Struct, frozen=True, rename="camel", omit_defaults=Tr
     resolved: bool = False  # an operator's decision, not a proof
 
 
-class CancelledDetail(msgspec.Struct, frozen=True, rename="camel"):
-    by: str  # "client"
+class CancelledDetail(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
+    by: str  # "client", or "operator" where that one decided that it did not execute
+    previous: AttemptStory | None = None  # the attempt that was given up, when the cancel waited for that
 
 
 Detail = (

@@ -205,7 +205,8 @@ class OrderState:
             case FailedDetail():
                 self.failure = detail
             case CancelledDetail():
-                pass
+                if detail.previous is not None:
+                    self.attempts.append(detail.previous)
         self.status = event.status
         self.settled = settles(event)
         self.seq = event.seq

@@ -141,8 +141,8 @@ def _of_confirmed(state: OrderState, transaction: SignedTransaction, answer: Ans
 def expiry_is_proven(transaction: SignedTransaction, report: StatusReport, height: BlockHeight) -> bool:
     """Whether a signature that `report` does not know can never land, by a `height` read before the report.
 
-    Past its last valid height, the endpoint is past its blockhash's slot too; not so for one that was adopted: it has no
-    such height, and its slot is where it landed. An endpoint that has not come there yet proves nothing.
+    Past its last valid height, the endpoint is past its blockhash's slot too. Not so for one that was adopted: it has
+    no such height, and its slot is where it landed. An endpoint that has not come there yet proves nothing.
     """
     return (
         report.endpoint == height.endpoint

@@ -97,7 +97,7 @@ class Executor:
                 return
             if given_up is not None:
                 if log.state.cancel_requested:
-                    await log.record(Status.CANCELLED, CancelledDetail("client"))
+                    await log.record(Status.CANCELLED, CancelledDetail("client", given_up))
                     return
                 if not self._policy.allows(given_up.attempt, FailureCode(given_up.code)):
                     await log.failed(given_up)

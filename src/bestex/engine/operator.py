@@ -116,7 +116,7 @@ class Operator:
         Raises `NotFoundError`, `NotUnknownError`, `ContradictedError`, `JournalBehindError`, or `JournalError`.
         """
         if self._engine.gate.journal_is_behind:
-            raise JournalBehindError("the journal is not reconciled yet: the order may have executed by another attempt")
+            raise JournalBehindError("the journal is not reconciled yet: another attempt may have executed")
         for _ in range(APPEND_TRIES):
             events = [stored.event for stored in await self._journal.events(order_id)]
             if not events:

@@ -102,8 +102,6 @@ def not_executed_detail(
     note = resolution.note or "an operator decided that it did not execute"
     if state.status is Status.CONFIRMED:
         return Status.CONFIRMED, ConfirmedDetail(commitment=LOST, gone=True, resolved=True, note=note)
-    if state.cancel_requested:
-        return Status.CANCELLED, CancelledDetail("operator")
     story = AttemptStory(
         state.attempt,
         FailureCode.RESOLVED.value,
@@ -111,6 +109,8 @@ def not_executed_detail(
         state.building.venue if state.building else None,
         transaction.signature,
     )
+    if state.cancel_requested:
+        return Status.CANCELLED, CancelledDetail("operator", story)
     return Status.FAILED, FailedDetail(story.code, story.message, (*state.attempts, story), resolved=True)
 
 

@@ -12,7 +12,7 @@ import pytest
 from msgspec.structs import replace
 
 from bestex.domain.errors import ChainUnreachableError, NotFoundError
-from bestex.domain.events import ConfirmedDetail, FailedDetail, SubmittedDetail
+from bestex.domain.events import CancelledDetail, ConfirmedDetail, FailedDetail, SubmittedDetail
 from bestex.domain.lifecycle import Status
 from bestex.domain.orders import OrderView
 from bestex.engine.errors import ContradictedError, JournalBehindError, NotHaltedError, NotUnknownError
@@ -461,6 +461,17 @@ async def test_a_person_says_that_it_did_not_execute() -> None:
         assert len(at.small.engine.landing) == 0
         await at.small.clock.advance(SETTLE_S)
         assert len(at.small.venue.built) == 1, "it is not tried again"
+
+
+async def test_what_a_person_decided_of_a_cancelled_order_says_why() -> None:
+    async with desk() as at:
+        order_id = await unknown(at)
+        await at.small.engine.cancel(order_id)
+        view = await resolve(at, order_id, Resolution(None, force=True, note="the node lost it"))
+        assert view.status == "cancelled"
+        detail = await last_detail(at, order_id)
+        assert isinstance(detail, CancelledDetail)
+        assert (detail.by, detail.previous and detail.previous.message) == ("operator", "the node lost it")
 
 
 async def test_what_may_still_land_is_not_said_not_to_have_executed() -> None:

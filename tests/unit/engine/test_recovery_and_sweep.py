@@ -4,10 +4,12 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
+from bestex.api.receipt import receipt_of
 from bestex.domain.errors import FailureCode, JournalError, JournalUnavailableError
 from bestex.domain.events import FailedDetail, RoutingDetail
 from bestex.domain.lifecycle import Status
 from bestex.domain.money import AmountError
+from bestex.domain.orders import fold
 from bestex.domain.tokens import Token, TokenRegistry
 from bestex.engine.engine import SWEEP_EVERY_S
 from bestex.ports import Commitment, TransactionStatus
@@ -267,5 +269,10 @@ async def test_after_a_cancel_note_nothing_more_is_signed_once_the_attempt_is_pr
             small.chain.tell(signature(order_id), failed)
         view = await small.until_status(order_id)
         assert (view.status, view.attempt) == ("cancelled", 1)
+        events = [stored.event for stored in await small.journal.events(order_id)]
+        [attempt] = receipt_of(events).attempts
+        assert attempt.outcome is not None, "nothing hides why the attempt was given up"
+        assert attempt.outcome.code == "slippage_exceeded"
+        assert fold(events).attempts[0].signature == attempt.signature
         assert len(small.venue.built) == 1
         assert small.chain.sent == [signature(order_id)]

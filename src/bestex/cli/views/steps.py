@@ -76,11 +76,24 @@ def step_lines(step: Step, swap: Swap | None, *, quotes: bool = True) -> list[Re
         case FailedDetail() as failed:
             return _failed(failed, quotes=quotes)
         case CancelledDetail() as cancelled:
-            return [styled(f"by the {cancelled.by}")]
+            return _cancelled(cancelled)
         case dict() as unknown:
             return [styled(f"{name}: {value}") for name, value in unknown.items()]
         case _:
             assert_never(step.detail)
+
+
+def _cancelled(cancelled: CancelledDetail) -> list[RenderableType]:
+    by = f"by the {clean(cancelled.by)}"
+    previous = cancelled.previous
+    if previous is None:
+        return [styled(by)]
+    return [_given_up(previous), styled(by)]
+
+
+def _given_up(previous: AttemptStory) -> Text:
+    given_up = (f"attempt {previous.attempt} given up: ", "yellow")
+    return Text.assemble(given_up, (clean(previous.code), "bold yellow"), " ", clean(previous.message))
 
 
 def _pending(pending: PendingDetail) -> Text:
@@ -95,8 +108,7 @@ def _routing(step: Step, routing: RoutingDetail, *, quotes: bool) -> list[Render
     lines: list[RenderableType] = []
     previous = routing.previous
     if previous is not None:
-        given_up = (f"attempt {previous.attempt} given up: ", "yellow")
-        lines.append(Text.assemble(given_up, (clean(previous.code), "bold yellow"), " ", clean(previous.message)))
+        lines.append(_given_up(previous))
         lines += _unused_quotes(previous) if quotes else []
     elif routing.reason is not None:
         lines.append(styled(routing.reason, "yellow"))
