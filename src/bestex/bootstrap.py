@@ -217,12 +217,12 @@ class Process:
 
     async def _publish_anew(self, journal: PostgresJournal, exits: AsyncExitStack) -> None:
         """Publish the head of a journal that was behind, now that it is reconciled; the old head is set aside."""
-        head, published = await journal.log_head(), self._head_file.read()
-        row_hash = await journal.hash_at(published.position) if published is not None else None
-        if why_behind(published, head, row_hash) is not None:
-            aside = self._head_file.set_aside(self._clock.now_us())
-            _log.warning("head.superseded", kept_as=str(aside))
-            self._begin_publishing(await journal.log_head(), exits)
+        if self._head_file.is_open:  # it never was behind
+            return
+        head = await journal.log_head()
+        aside = self._head_file.set_aside(self._clock.now_us())
+        _log.warning("head.superseded", kept_as=str(aside))
+        self._begin_publishing(head, exits)
 
     def _begin_publishing(self, head: LogHead, exits: AsyncExitStack) -> None:
         self._head_file.open()

@@ -1,11 +1,16 @@
 """The published head: what was published last is there after any end, and a journal that is behind it is told so."""
 
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
 
+from bestex.bootstrap import Process
+from bestex.config import Settings
 from bestex.domain.errors import JournalConfigurationError
 from bestex.domain.log_hash import PublishedHead
+from bestex.domain.tokens import load_tokens
+from bestex.journal.memory import MemoryDatabase, MemoryJournal
 from bestex.journal.published_head import HeadFile, head_path, read_head, why_behind
 from bestex.ports import LogHead
 from tests.support.clock import FakeClock
@@ -92,3 +97,25 @@ def test_a_journal_is_behind_when_it_lacks_what_was_published(
 ) -> None:
     why = why_behind(head, LogHead(JOURNAL, 20, ROW), row)
     assert (why is None) if told is None else (why is not None and told in why)
+
+
+@pytest.mark.parametrize("was_behind", [True, False])
+async def test_a_reconciliation_supersedes_the_head_only_of_a_journal_that_was_behind(
+    tmp_path: Path, *, was_behind: bool
+) -> None:
+    database = MemoryDatabase(JOURNAL)
+    journal = MemoryJournal(database, "an engine", FakeClock())
+    file = HeadFile(head_path(tmp_path, JOURNAL), JOURNAL, FakeClock())
+    if was_behind:
+        file.open()
+        file.publish(48, ROW)
+    settings = Settings(data_dir=tmp_path)  # type: ignore[call-arg] # the others have defaults
+    process = Process(settings, load_tokens(), {})
+    async with AsyncExitStack() as exits:
+        assert (await process._publish_head(journal, exits) is not None) is was_behind  # type: ignore[arg-type]
+        process._head_file.publish(7, ROW)  # the journal commits while its head is read
+        await process._publish_anew(journal, exits)  # type: ignore[arg-type]
+        head = file.read()
+        assert head is not None
+        assert head.position == (0 if was_behind else 7)
+        assert len(list(file.path.parent.iterdir())) == (2 if was_behind else 1)

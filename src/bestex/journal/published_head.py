@@ -36,6 +36,11 @@ class HeadFile:
         self._unsynced = False
         self._failing = False
 
+    @property
+    def is_open(self) -> bool:
+        """Whether heads are published."""
+        return self._file is not None
+
     def read(self) -> PublishedHead | None:
         """What was published last; None when there is no file. `JournalConfigurationError` when it makes no sense."""
         return read_head(self.path)
