@@ -816,3 +816,29 @@ def test_bad_input_from_many_at_once_is_refused_each_for_its_own(engine: Served)
 
     with ThreadPoolExecutor(8) as clients:
         assert all(clients.map(ask, cases))
+
+
+# --- The operator
+
+
+@pytest.mark.parametrize(
+    ("body", "headers", "code", "pointers"),
+    [
+        (b'{"reason":"a\\u0000b"}', JSON_HEADERS, "validation", ["/reason"]),
+        (b'{"reason":5}', JSON_HEADERS, "validation", ["/reason"]),
+        (b'{"raeson":"x"}', JSON_HEADERS, "validation", [""]),
+        (b"[]", JSON_HEADERS, "validation", [""]),
+        (b'{"reason":"\xff"}', JSON_HEADERS, "malformed-json", []),
+        (b"{", JSON_HEADERS, "malformed-json", []),
+        (b"{}", {"Content-Type": "text/plain"}, "unsupported-media-type", []),
+        (b"{}", JSON_HEADERS | {"Origin": "https://elsewhere.example"}, "foreign-origin", []),
+    ],
+)
+def test_a_bad_halt_halts_nothing(
+    engine: Served, body: bytes, headers: dict[str, str], code: str, pointers: list[str]
+) -> None:
+    answer = engine.http.post("/api/operator/halt", content=body, headers=headers)
+    problem = answer.json()
+    assert problem["type"] == f"/problems/{code}"
+    assert [each["pointer"] for each in problem.get("errors", [])] == pointers
+    assert engine.http.get("/api/operator").json()["halted"] is False

@@ -21,7 +21,7 @@ from bestex.api.market import MarketReader, MarketRoutes, SimulationRoutes
 from bestex.api.operations import OperationsReader, OperationsRoutes
 from bestex.api.operator import OperatorReader, OperatorRoutes
 from bestex.api.orders import OrderReader, OrderRoutes
-from bestex.api.problems import ProblemError
+from bestex.api.problems import FieldProblem, ProblemError
 from bestex.api.requests import MAX_BODY_BYTES
 from bestex.api.stream import EntryStream, StatusStream
 from bestex.domain.errors import BestexError
@@ -154,9 +154,17 @@ def _answer_http_error(request: Request[Any, Any, Any], error: HTTPException) ->
     if error.status_code >= 500:
         return _answer_defect(request, error)
     code = codes.get(error.status_code, "validation")
-    problem = ProblemError(code, None if code == "not-found" else error.detail)
+    problem = ProblemError(code, None if code == "not-found" else error.detail, _bad_fields(error))
     allowed = (error.headers or {}).get("allow")  # a 405 says what is
     return _problem_response(problem, {"allow": allowed} if allowed else None)
+
+
+def _bad_fields(error: HTTPException) -> tuple[FieldProblem, ...]:
+    """What was wrong with a body that was decoded into its fields."""
+    extra = error.extra if isinstance(error.extra, list) else []
+    keys = [each.get("key", "data") for each in extra]
+    pointers = ["" if key == "data" else f"/{key}" for key in keys]  # "data": the body as a whole
+    return tuple(FieldProblem(str(each["message"]), pointer) for each, pointer in zip(extra, pointers, strict=True))
 
 
 def _answer_defect(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:

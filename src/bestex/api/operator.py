@@ -1,16 +1,16 @@
 """The operator's hand over HTTP: halt, resume, resolve, reconcile."""
 
 from datetime import datetime
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 import msgspec
-from litestar import Controller, get, post
+from litestar import Controller, Request, get, post
 from litestar.di import NamedDependency
 from litestar.params import FromPath, JSONBody
 
-from bestex.api.execute import CALLER
+from bestex.api.execute import CALLER, require_json
 from bestex.api.problems import FieldProblem, ProblemError
-from bestex.api.requests import read_order_id
+from bestex.api.requests import read_object, read_order_id
 from bestex.domain.errors import NotFoundError
 from bestex.domain.events import timestamp_text
 from bestex.domain.money import AmountError, parse_amount
@@ -24,10 +24,18 @@ from bestex.ports import Journal
 
 MAX_TEXT: Final = 500
 """Characters of a reason or a note."""
+_Why = Annotated[
+    str,
+    msgspec.Meta(
+        max_length=MAX_TEXT,
+        pattern=r"^[^\x00]*$",  # what PostgreSQL cannot keep
+        description="Why, for the record.",
+    ),
+]
 
 
 class HaltBody(msgspec.Struct, rename="camel", forbid_unknown_fields=True):
-    reason: Annotated[str, msgspec.Meta(max_length=MAX_TEXT, description="Why, for the record.")] = ""
+    reason: _Why = ""
 
 
 class ResolveBody(msgspec.Struct, rename="camel", forbid_unknown_fields=True, omit_defaults=True):
@@ -37,7 +45,7 @@ class ResolveBody(msgspec.Struct, rename="camel", forbid_unknown_fields=True, om
     not_executed: bool = False
     amount_in: Annotated[str, msgspec.Meta(description="Of tokenIn, where the chain does not show it.")] | None = None
     amount_out: Annotated[str, msgspec.Meta(description="Of tokenOut, where the chain does not show it.")] | None = None
-    note: Annotated[str, msgspec.Meta(max_length=MAX_TEXT, description="Why, for the record.")] | None = None
+    note: _Why | None = None
     force: Annotated[bool, msgspec.Meta(description="Not executed, although it may still land.")] = False
 
 
@@ -110,6 +118,13 @@ class OperatorReader:
         return Resolution(body.executed, amounts["amount_in"], amounts["amount_out"], body.note, body.force)
 
 
+async def _check_json(request: Request[Any, Any, Any]) -> None:
+    """Refuse what is no JSON object, as everywhere, before the body is decoded into its fields."""
+    content_type = request.headers.get("content-type")
+    require_json(content_type.encode("latin-1") if content_type else None)
+    read_object(await request.body())
+
+
 class OperatorRoutes(Controller):
     path = "/api"
     tags = ("operator",)
@@ -118,7 +133,7 @@ class OperatorRoutes(Controller):
     async def status(self, hand: NamedDependency[OperatorReader]) -> OperatorStatus:
         return await hand.status()
 
-    @post("/operator/halt", status_code=200, summary="Have nothing signed from now on")
+    @post("/operator/halt", status_code=200, summary="Have nothing signed from now on", before_request=_check_json)
     async def halt(self, data: JSONBody[HaltBody], hand: NamedDependency[OperatorReader]) -> OperatorStatus:
         """Over restarts too. What was signed is still resolved; new orders are refused with 503 `halted`."""
         await hand.operator.halt(data.reason or "by the operator")
@@ -142,7 +157,12 @@ class OperatorRoutes(Controller):
             raise ProblemError("not-halted", str(error)) from error
         return await hand.status()
 
-    @post("/orders/{order_id:str}/resolve", status_code=200, summary="Decide what became of an order")
+    @post(
+        "/orders/{order_id:str}/resolve",
+        status_code=200,
+        summary="Decide what became of an order",
+        before_request=_check_json,
+    )
     async def resolve(
         self, order_id: FromPath[str], data: JSONBody[ResolveBody], hand: NamedDependency[OperatorReader]
     ) -> OrderView:
