@@ -31,6 +31,7 @@ PAGE: Final = 500  # transactions of the wallet's history at a time
 MARGIN_US: Final = 600_000_000  # how far behind the journal's end its history is read: clocks differ
 LOOK_EVERY_S: Final = 0.5
 APPEND_TRIES: Final = 5
+TIP_LOOKS: Final = 8  # at where the chain stands: one node may lag, and the newest answer counts
 PROOF_TRIES: Final = 120  # looks at an open attempt, until some node proves what became of it
 
 _log = structlog.get_logger(__name__)
@@ -88,20 +89,21 @@ class Reconciliation:
 
     async def _until_nothing_can_land(self, on_progress: Callable[[Progress], None]) -> None:
         """Wait until every blockhash that existed when this began has expired, finally."""
-        first: int | None = None
-        last = 0
+        first = last = looks = 0
         while True:
             try:
                 height = await self._chain.finalized_height()
-                if first is None:
+                if looks < TIP_LOOKS:
                     report = await self._chain.statuses([])
-                    first = height.height
+                    looks += 1
+                    first = max(first, height.height)
                     # The newest block is at most as many blocks ahead as slots.
-                    last = first + max(0, report.slot - height.slot) + BLOCKHASH_BLOCKS
+                    last = max(last, height.height + max(0, report.slot - height.slot) + BLOCKHASH_BLOCKS)
+                    continue
             except ChainUnreachableError as error:
                 _log.warning("reconcile.chain_unreachable", error=str(error))
             else:
-                on_progress(Progress("waiting", min(height.height, last) - first, last - first))
+                on_progress(Progress("waiting", max(0, min(height.height, last) - first), last - first))
                 if height.height > last:
                     return
             await self._clock.sleep(LOOK_EVERY_S)

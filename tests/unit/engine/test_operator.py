@@ -4,7 +4,7 @@ older than the world adopts what the wallet signed.
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Final
 
@@ -20,7 +20,15 @@ from bestex.engine.intake import HaltedError
 from bestex.engine.operator import Operator
 from bestex.engine.reconciliation import Reconciled
 from bestex.engine.resolution import Resolution
-from bestex.ports import Balance, BlockHeight, Commitment, HaltCause, TransactionStatus, WalletTransaction
+from bestex.ports import (
+    Balance,
+    BlockHeight,
+    Commitment,
+    HaltCause,
+    StatusReport,
+    TransactionStatus,
+    WalletTransaction,
+)
 from tests.support.orders import HAPPY
 from tests.support.small_engine import HANG, TOKENS, SmallEngine, signature, small_engine
 
@@ -254,6 +262,27 @@ async def test_reconciling_waits_until_nothing_signed_before_can_land() -> None:
         await at.small.until(lambda: not at.operator.reconcile_state.running)
         assert at.operator.reconcile_state.result is not None
         assert at.operator.reconcile_state.result.adopted == [late]
+
+
+async def test_a_node_that_lags_does_not_shorten_the_wait() -> None:
+    async with desk() as at:
+        chain = at.small.chain
+        await at.operator.halt("restored")
+        statuses, up_to_date = chain.statuses, chain.height
+
+        async def of_a_lagging_node(signatures: Sequence[str]) -> StatusReport:
+            chain.statuses, chain.height = statuses, up_to_date  # type: ignore[method-assign]
+            return replace(await statuses(signatures), slot=810)
+
+        chain.statuses = of_a_lagging_node  # type: ignore[method-assign]
+        chain.height = BlockHeight("a node", height=800, slot=800)
+        at.operator.start_reconciling("local")
+        await at.small.until(lambda: at.operator.reconcile_state.progress is not None)
+        chain.height = BlockHeight("a node", height=1_160, slot=1_160)
+        await at.small.clock.advance(5)
+        assert at.operator.reconcile_state.running, "a blockhash of block 1,010 is alive"
+        at.let_everything_expire()
+        await at.small.until(lambda: not at.operator.reconcile_state.running)
 
 
 @pytest.mark.parametrize("statuses", [HAPPY[:1], HAPPY[:2], HAPPY[:3]], ids=len)
