@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from bestex.domain.events import (
+    FINALIZED,
     AttemptStory,
     CancelledDetail,
     ConfirmedDetail,
@@ -11,7 +12,6 @@ from bestex.domain.events import (
     FailedDetail,
     RoutingDetail,
     Timings,
-    settles,
 )
 from bestex.domain.lifecycle import ENDS, Status
 
@@ -39,7 +39,8 @@ class Budget:
         end = next((event for event in events if event.status in ENDS), None)
         if end is not None:
             budget["total"] = _between(first, end)
-            if end.status is Status.CONFIRMED and settles(events[-1]) and events[-1] is not end:
+            last = events[-1].detail
+            if isinstance(last, ConfirmedDetail) and last.commitment == FINALIZED and events[-1] is not end:
                 budget["finalize"] = _between(end, events[-1])
         return budget
 
@@ -90,4 +91,5 @@ def _timings_by_attempt(events: Sequence[Event]) -> dict[int, Timings]:
 
 
 def _between(before: Event, after: Event) -> float:
-    return (after.at_us - before.at_us) / 1000
+    """0 where the wall clock was set back meanwhile."""
+    return max(0, after.at_us - before.at_us) / 1000
