@@ -100,6 +100,7 @@ class LogHead(msgspec.Struct, frozen=True):
 class HaltCause(StrEnum):
     OPERATOR = "operator"  # `bestex halt`
     JOURNAL_BEHIND = "journal_behind"  # the journal is older than its published head
+    RECONCILED = "reconciled"  # it was, and has been reconciled: a person looks before anything is signed
 
 
 class Halt(msgspec.Struct, frozen=True):
@@ -170,7 +171,7 @@ class Journal(Protocol):
     async def halt(self, reason: str, cause: HaltCause) -> None:
         """Halt, durably; one that is in force stays as it is.
 
-        Only a journal that is behind goes before an operator's: that one may be resumed.
+        But a journal that is behind goes before the others, which may be resumed; and its end goes before all.
         """
 
     async def resume(self) -> None:

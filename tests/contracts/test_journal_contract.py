@@ -692,6 +692,21 @@ async def test_a_journal_that_is_behind_goes_before_an_operators_halt_and_not_th
     assert halt.since_us > first.since_us
 
 
+async def test_having_been_reconciled_goes_before_being_behind_until_the_journal_is_behind_again(
+    journal: AnyJournal,
+) -> None:
+    for cause, stands in [
+        (HaltCause.JOURNAL_BEHIND, HaltCause.JOURNAL_BEHIND),
+        (HaltCause.RECONCILED, HaltCause.RECONCILED),
+        (HaltCause.OPERATOR, HaltCause.RECONCILED),
+        (HaltCause.JOURNAL_BEHIND, HaltCause.JOURNAL_BEHIND),
+    ]:
+        await journal.halt(f"because {cause}", cause)
+        halt = await journal.halted()
+        assert halt is not None
+        assert (halt.cause, halt.reason) == (stands, f"because {stands}")
+
+
 async def test_unsettled_orders_are_counted(database: JournalDatabase) -> None:
     journal = await database.journal()
     await placed(journal)

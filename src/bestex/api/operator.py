@@ -60,7 +60,7 @@ class OperatorStatus(msgspec.Struct, frozen=True, rename="camel"):
 
     halted: bool
     reason: str | None
-    cause: str | None  # "operator" or "journal_behind"
+    cause: str | None  # "operator", "journal_behind", "reconciled"
     since: datetime | None
     open_orders: int  # executing, waiting to, or waiting for proof
     head: JournalHead

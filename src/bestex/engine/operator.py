@@ -186,8 +186,7 @@ class Operator:
                 self._engine.refold(order_id)
             await self._engine.sweep()  # orders that the journal did not know are nobody's yet
             await self._republish()
-            await self._journal.resume()
-            await self.halt("reconciled: look at what was adopted, then resume")
+            await self.halt("reconciled: look at what was adopted, then resume", HaltCause.RECONCILED)
             state.result = result
         except BestexError as error:
             _log.error("reconcile.failed", error=str(error))

@@ -200,7 +200,10 @@ class MemoryJournal:
 
     async def halt(self, reason: str, cause: HaltCause) -> None:
         held = self.database.halt
-        if held is None or (held.cause is HaltCause.OPERATOR and cause is HaltCause.JOURNAL_BEHIND):
+        goes_before = cause is HaltCause.RECONCILED or (
+            cause is HaltCause.JOURNAL_BEHIND and held is not None and held.cause is not HaltCause.JOURNAL_BEHIND
+        )
+        if held is None or goes_before:
             self.database.halt = Halt(reason, cause, self._clock.now_us())
 
     async def resume(self) -> None:

@@ -45,6 +45,6 @@ create index orders_unfilled on bestex.orders (unfilled, id) where unfilled is n
 create table bestex.halt (
     one    boolean primary key default true check (one),
     reason text        not null,
-    cause  text        not null,  -- 'operator', or 'journal_behind'
+    cause  text        not null,  -- 'operator', 'journal_behind', 'reconciled'
     since  timestamptz not null default clock_timestamp()
 );

@@ -36,10 +36,11 @@ select hash from bestex.events where position = $1
 select reason, cause, (extract(epoch from since) * 1000000)::bigint as since_us from bestex.halt
 
 -- name: halt
--- One in force stays as it is; only a journal that is behind goes before an operator's: that one may be resumed.
+-- One in force stays as it is. But a journal that is behind goes before the others, which may be resumed; and its
+-- having been reconciled goes before all.
 insert into bestex.halt as h (reason, cause) values ($1, $2)
     on conflict (one) do update set reason = excluded.reason, cause = excluded.cause, since = excluded.since
- where h.cause = 'operator' and excluded.cause = 'journal_behind'
+ where excluded.cause = 'reconciled' or (excluded.cause = 'journal_behind' and h.cause <> 'journal_behind')
 
 -- name: resume
 delete from bestex.halt
