@@ -55,7 +55,7 @@ def retry_on_timeout(patch: pytest.MonkeyPatch) -> None:
         try:
             await self._chain.send(waiting.transaction)
         except Exception as error:  # noqa: BLE001 -- the defect
-            if self._holds(waiting) and waiting.is_open:
+            if self._table.holds(waiting) and waiting.is_open:
                 self.forget(waiting)
                 self._not_executed(waiting.log, waiting.log.story(FailureCode.TRANSACTION_FAILED, str(error)))
 
@@ -108,7 +108,7 @@ def mark_failed_when_unknown(patch: pytest.MonkeyPatch) -> None:
 
     def failing(self: Landing, waiting: Any, error: Exception) -> None:
         for each in list(waiting):
-            if self._holds(each) and each.is_open:
+            if self._table.holds(each) and each.is_open:
                 self.forget(each)
                 with suppress(JournalError):
                     each.log.failed(each.log.story(FailureCode.TRANSACTION_FAILED, str(error)))

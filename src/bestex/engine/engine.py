@@ -83,7 +83,7 @@ class Engine:
         self.gate = SigningGate()
         self.landing = Landing(patient, clock, ids, limits.landing, self._not_executed, self.refold)
         self._executor = Executor(router, self.landing, self.gate, limits.retry, limits.build_deadline_s, clock, ids)
-        self._recovery = Recovery(journal, clock, tokens)
+        self._recovery = Recovery(journal, clock, tokens, self.gate)
         self._recovering = False
         self._strays: dict[str, int] = {}  # unsettled orders that nobody here was at, when last swept; with their seq
         self.intake = Intake(

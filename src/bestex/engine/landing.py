@@ -27,6 +27,7 @@ from bestex.domain.lifecycle import Status
 from bestex.domain.route import Fill
 from bestex.engine.decision import Answer, Confirm, Done, Execute, Finalize, GiveUp, Look, Lose, decide
 from bestex.engine.fills import confirmed_detail, note_of
+from bestex.engine.landing_table import LandingTable, Waiting
 from bestex.engine.order_log import OrderLog
 from bestex.ports import BlockHeight, Chain, Clock, Ids, TransactionStatus
 
@@ -48,26 +49,6 @@ class LandingLimits(msgspec.Struct, frozen=True):
     note_pause_max_s: float = 600.0
 
 
-class _Waiting:
-    """A transaction that is not final."""
-
-    __slots__ = ("known", "log", "look_at", "note_at", "note_pause_s", "resend_at", "transaction")
-
-    def __init__(self, log: OrderLog, transaction: SignedTransaction, now: float, note_after_s: float) -> None:
-        self.log = log
-        self.transaction = transaction
-        self.look_at = now  # these are times of the clock's `monotonic`
-        self.resend_at = now
-        self.note_at = now + note_after_s
-        self.note_pause_s = note_after_s
-        self.known = ""
-
-    @property
-    def is_open(self) -> bool:
-        """Whether it is unknown what became of it."""
-        return self.log.state.status is Status.SUBMITTED
-
-
 class Landing:
     """The table of transactions that are not final."""
 
@@ -87,24 +68,23 @@ class Landing:
         self._limits = limits
         self._not_executed = not_executed
         self._refold = refold
-        self._table: dict[str, _Waiting] = {}  # by signature
-        self._confirmed = 0  # those in the table that are confirmed
+        self._table = LandingTable()
         self._hinted: list[str] = []
         self._wake = asyncio.Event()
         chain.on_status(self._hint)
 
     def __len__(self) -> int:
         """How many wait for proof; those that wait for finality are not counted."""
-        return len(self._table) - self._confirmed
+        return len(self._table.open)
 
     @property
     def confirmed(self) -> int:
         """How many are confirmed and wait for finality."""
-        return self._confirmed
+        return len(self._table.confirmed)
 
     def order_ids(self) -> set[str]:
         """The orders in the table."""
-        return {waiting.log.order.id for waiting in self._table.values()}
+        return self._table.order_ids()
 
     async def land(self, log: OrderLog, transaction: SignedTransaction) -> None:
         """Send a transaction whose `submitted` event has been committed, and follow it."""
@@ -122,45 +102,32 @@ class Landing:
 
     def reload(self, log: OrderLog) -> None:
         """Give up this view of an order: its next step depends on what another wrote."""
-        if log.transaction is not None and (waiting := self._table.get(log.transaction.signature)) is not None:
-            self._drop(waiting)
+        if log.transaction is not None:
+            self.forget(log.transaction.signature)
         self._refold(log.order.id)
 
     def forget(self, signature: str) -> None:
-        """Follow a transaction no more: a person has decided what became of it."""
-        if (waiting := self._table.get(signature)) is not None:
-            self._drop(waiting)
+        """Follow a transaction no more."""
+        self._table.forget(signature)
 
     async def run(self) -> None:
         """Follow hints and look at the whole table regularly, for ever."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._follow_hints())
             tasks.create_task(self._look_regularly())
+            tasks.create_task(self._look_for_finality())
 
-    # --- The table
-
-    def _wait_for(self, log: OrderLog, transaction: SignedTransaction) -> _Waiting:
-        before = self._table.get(transaction.signature)
-        if before is not None:
-            self._drop(before)
-        waiting = _Waiting(log, transaction, self._clock.monotonic(), self._limits.note_after_s)
-        self._table[transaction.signature] = waiting
-        self._confirmed += not waiting.is_open
+    def _wait_for(self, log: OrderLog, transaction: SignedTransaction) -> Waiting:
+        waiting = Waiting(log, transaction, self._clock.monotonic(), self._limits.note_after_s)
+        self._table.put(waiting)
         return waiting
-
-    def _drop(self, waiting: _Waiting) -> None:
-        del self._table[waiting.transaction.signature]
-        self._confirmed -= not waiting.is_open
-
-    def _holds(self, waiting: _Waiting) -> bool:
-        return self._table.get(waiting.transaction.signature) is waiting
 
     # --- Sending
 
     def _next_resend(self) -> float:
         return self._clock.monotonic() + self._limits.resend_every_s * (0.75 + self._ids.fraction() / 2)
 
-    async def _send(self, waiting: _Waiting) -> None:
+    async def _send(self, waiting: Waiting) -> None:
         """Hand the bytes over. Whatever the endpoint says, what became of them is unknown until looked up."""
         try:
             await self._chain.send(waiting.transaction)
@@ -168,9 +135,9 @@ class Landing:
             _log.info("landing.send_unknown", signature=waiting.transaction.signature, error=repr(error))
         waiting.log.sent()
 
-    async def _resend(self, due: Sequence[_Waiting]) -> None:
+    async def _resend(self, due: Sequence[Waiting]) -> None:
         for start in range(0, len(due), SENDS_AT_ONCE):
-            still = [waiting for waiting in due[start : start + SENDS_AT_ONCE] if self._holds(waiting)]
+            still = [waiting for waiting in due[start : start + SENDS_AT_ONCE] if self._table.holds(waiting)]
             for waiting in still:
                 waiting.resend_at = self._next_resend()
             await asyncio.gather(*map(self._send, still))
@@ -186,24 +153,31 @@ class Landing:
             await self._wake.wait()
             self._wake.clear()
             hinted, self._hinted = self._hinted, []
-            known = [waiting for signature in hinted if (waiting := self._table.get(signature))]
+            known = [waiting for signature in hinted if (waiting := self._table.find(signature))]
             await self._look_at(known, None)
 
     async def _look_regularly(self) -> None:
         while True:
             await self._clock.sleep(self._limits.look_every_s)
             now = self._clock.monotonic()
-            due = [waiting for waiting in self._table.values() if waiting.look_at <= now]
-            if not due:
-                continue
-            try:
-                height = await self._chain.finalized_height()
-            except Exception as error:  # noqa: BLE001 -- unreachable or broken, nothing is proven: look again
-                self._unanswered(due, error)
-                continue
+            await self._look_at_due([waiting for waiting in self._table.open.values() if waiting.look_at <= now])
+
+    async def _look_for_finality(self) -> None:
+        while True:
+            await self._clock.sleep(self._limits.finality_every_s)
+            await self._look_at_due(list(self._table.confirmed.values()))
+
+    async def _look_at_due(self, due: Sequence[Waiting]) -> None:
+        if not due:
+            return
+        try:
+            height = await self._chain.finalized_height()
+        except Exception as error:  # noqa: BLE001 -- unreachable or broken, nothing is proven: look again
+            self._unanswered(due, error)
+        else:
             await self._look_at(due, height)
 
-    async def _look_at(self, waiting: Sequence[_Waiting], height: BlockHeight | None) -> None:
+    async def _look_at(self, waiting: Sequence[Waiting], height: BlockHeight | None) -> None:
         """Look statuses up and act on what is proven; `height` was read before, for the proof of expiry."""
         batches = [
             waiting[start : start + MAX_SIGNATURES_A_CALL] for start in range(0, len(waiting), MAX_SIGNATURES_A_CALL)
@@ -214,16 +188,16 @@ class Landing:
         for start in range(0, len(batches), LOOKS_AT_ONCE):
             await asyncio.gather(*(self._look_up(batch, height) for batch in batches[start : start + LOOKS_AT_ONCE]))
 
-    async def _look_up(self, batch: Sequence[_Waiting], height: BlockHeight | None) -> None:
+    async def _look_up(self, batch: Sequence[Waiting], height: BlockHeight | None) -> None:
         try:
             report = await self._chain.statuses([each.transaction.signature for each in batch])
         except Exception as error:  # noqa: BLE001 -- unreachable or broken, the statuses are unknown: look again
             self._unanswered(batch, error)
             return
-        executed: list[tuple[_Waiting, Confirm]] = []
-        unseen: list[_Waiting] = []
+        executed: list[tuple[Waiting, Confirm]] = []
+        unseen: list[Waiting] = []
         for each, status in zip(batch, report.statuses, strict=True):
-            if not self._holds(each):
+            if not self._table.holds(each):
                 continue
             if status is not None:
                 each.log.seen()
@@ -244,20 +218,20 @@ class Landing:
         if unseen:
             await self._resend(unseen)
 
-    def _unanswered(self, waiting: Iterable[_Waiting], error: Exception) -> None:
+    def _unanswered(self, waiting: Iterable[Waiting], error: Exception) -> None:
         _log.warning("landing.chain_unreachable", transactions=len(self._table), error=repr(error))
         for each in waiting:
-            if self._holds(each):
+            if self._table.holds(each):
                 self._look_again(each, _NO_ANSWER)
 
     # --- Acting on what is known
 
-    def _act(self, waiting: _Waiting, decision: Look | Done | Execute | GiveUp | Finalize | Lose) -> None:
+    def _act(self, waiting: Waiting, decision: Look | Done | Execute | GiveUp | Finalize | Lose) -> None:
         match decision:
             case Look(known=known):
                 self._look_again(waiting, known)
             case GiveUp(code=code, message=message):
-                self._drop(waiting)
+                self.forget(waiting.transaction.signature)
                 self._not_executed(waiting.log, waiting.log.story(code, message))
             case Finalize():
                 self._note(waiting, ConfirmedDetail(commitment=FINALIZED))
@@ -269,13 +243,12 @@ class Landing:
             case _:
                 assert_never(decision)
 
-    def _look_again(self, waiting: _Waiting, known: str) -> None:
+    def _look_again(self, waiting: Waiting, known: str) -> None:
         """Set the time of the next look; say on the order what is known when that is due."""
         limits, now = self._limits, self._clock.monotonic()
-        waiting.known = known
         if not waiting.is_open:
-            waiting.look_at = now + limits.finality_every_s
-        elif now < waiting.note_at:
+            return
+        if now < waiting.note_at:
             noted = waiting.note_pause_s > limits.note_after_s
             waiting.look_at = now + (limits.look_pause_s if noted else limits.look_every_s)
         else:
@@ -285,7 +258,7 @@ class Landing:
             next_look = timestamp_text(self._clock.now_us() + int(limits.look_pause_s * 1e6))
             self._record(waiting, Status.SUBMITTED, SubmittedDetail(note=known, next_look_at=next_look))
 
-    async def _confirm(self, executed: Sequence[tuple[_Waiting, Confirm]]) -> None:
+    async def _confirm(self, executed: Sequence[tuple[Waiting, Confirm]]) -> None:
         """Read what the swaps did, and record it."""
         seqs = [waiting.log.state.seq for waiting, _ in executed]
         try:
@@ -298,7 +271,7 @@ class Landing:
             return
         for (waiting, confirm), seq, fill in zip(executed, seqs, fills, strict=True):
             # While the chain was asked, the other look at the table may have concluded.
-            if not self._holds(waiting) or waiting.log.state.seq != seq:
+            if not self._table.holds(waiting) or waiting.log.state.seq != seq:
                 continue
             if fill is None:
                 self._look_again(waiting, "the chain shows it executed, and not yet what it did")
@@ -308,7 +281,7 @@ class Landing:
             except Exception:  # noqa: BLE001 -- one order's defect must not stop the others: it stays, unknown
                 _log.exception("landing.defect", order_id=waiting.log.order.id)
 
-    def _filled(self, waiting: _Waiting, status: TransactionStatus, fill: Fill) -> ConfirmedDetail:
+    def _filled(self, waiting: Waiting, status: TransactionStatus, fill: Fill) -> ConfirmedDetail:
         log = waiting.log
         detail = confirmed_detail(
             log.order,
@@ -322,18 +295,12 @@ class Landing:
         )
         return detail if waiting.is_open else note_of(detail)
 
-    def _note(self, waiting: _Waiting, detail: ConfirmedDetail) -> None:
+    def _note(self, waiting: Waiting, detail: ConfirmedDetail) -> None:
         """Record what is known of an executed swap; it stays in the table until it is final."""
-        was_open = waiting.is_open
-        if not self._record(waiting, Status.CONFIRMED, detail):
-            return
-        self._confirmed += was_open
-        if waiting.log.state.settled:
-            self._drop(waiting)
-        else:
-            waiting.look_at = self._clock.monotonic() + self._limits.finality_every_s
+        if self._record(waiting, Status.CONFIRMED, detail):
+            self._table.put(waiting)
 
-    def _record(self, waiting: _Waiting, status: Status, detail: ConfirmedDetail | SubmittedDetail) -> bool:
+    def _record(self, waiting: Waiting, status: Status, detail: ConfirmedDetail | SubmittedDetail) -> bool:
         """Append to the order's log; False when the order has moved on, and is read anew."""
         log = waiting.log
         try:

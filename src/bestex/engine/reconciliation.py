@@ -22,6 +22,7 @@ from bestex.domain.lifecycle import Status
 from bestex.domain.orders import fold, order_from_pending
 from bestex.domain.tokens import TokenRegistry
 from bestex.engine.adoption import Adopted, Contradiction, adopt, order_of_landing, unknown_landings
+from bestex.engine.deadline import within
 from bestex.engine.decision import UNSEEN, Answer, Decision, GiveUp, Look, decide
 from bestex.engine.order_log import open_transaction
 from bestex.ports import Append, Chain, Clock, Journal, NewOrder, Wallet, WalletTransaction
@@ -30,6 +31,7 @@ BLOCKHASH_BLOCKS: Final = 150  # after its own, in which a blockhash may be used
 PAGE: Final = 500  # transactions of the wallet's history at a time
 MARGIN_US: Final = 600_000_000  # how far behind the journal's end its history is read: clocks differ
 LOOK_EVERY_S: Final = 0.5
+HISTORY_S: Final = 30.0  # for a page of the wallet's history
 APPEND_TRIES: Final = 5
 TIP_LOOKS: Final = 8  # at where the chain stands: one node may lag, and the newest answer counts
 PROOF_TRIES: Final = 120  # looks at an open attempt, until some node proves what became of it
@@ -128,8 +130,8 @@ class Reconciliation:
     async def _history(self, before: str | None) -> list[WalletTransaction]:
         while True:
             try:
-                return await self._wallet.history(before, PAGE)
-            except ChainUnreachableError as error:
+                return await within(HISTORY_S, self._wallet.history(before, PAGE))
+            except (ChainUnreachableError, TimeoutError) as error:
                 _log.warning("reconcile.chain_unreachable", error=str(error))
                 await self._clock.sleep(LOOK_EVERY_S)
 

@@ -12,6 +12,7 @@ from bestex.domain.lifecycle import Status
 from bestex.domain.orders import fold, order_from_pending
 from bestex.domain.tokens import TokenRegistry
 from bestex.engine.order_log import OrderLog, open_transaction
+from bestex.engine.signing import SigningGate
 from bestex.ports import Append, Clock, Journal, Lease
 
 CLAIM_ORDERS: Final = 1_000
@@ -26,8 +27,9 @@ _log = structlog.get_logger(__name__)
 class Recovery:
     """Reads orders back from the journal."""
 
-    def __init__(self, journal: Journal, clock: Clock, tokens: TokenRegistry) -> None:
+    def __init__(self, journal: Journal, clock: Clock, tokens: TokenRegistry, gate: SigningGate) -> None:
         self._journal = journal
+        self._gate = gate
         self._clock = clock
         self._tokens = tokens
 
@@ -72,7 +74,7 @@ class Recovery:
     def _end(self, events: list[Event], lease: Lease, error: UnknownTokenError) -> None:
         """End an order whose token left the registry, unless a transaction of it may still land."""
         state = fold(events)
-        if state.settled:
+        if state.settled or self._gate.journal_is_behind:  # then a swap of it may stand on the chain, unknown
             return
         if state.status in (None, Status.SUBMITTED, Status.CONFIRMED):
             _log.error("recovery.token_missing", order_id=lease.order_id, error=str(error))

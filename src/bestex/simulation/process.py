@@ -7,6 +7,7 @@ every port refusing: nothing that they do on their way out reaches anybody.
 """
 
 import asyncio
+import inspect
 from collections.abc import Callable, Coroutine
 from contextvars import ContextVar, copy_context
 from enum import Enum
@@ -112,6 +113,9 @@ class Process:
         self.state = State.DEAD
         for task in self._tasks:  # whatever will not end is left to the garbage collector
             task._log_destroy_pending = False  # type: ignore[attr-defined] # as asyncio's own `gather` does
+            work = task.get_coro()
+            if inspect.iscoroutine(work) and inspect.getcoroutinestate(work) == inspect.CORO_CREATED:
+                work.close()  # it never began
         for tell in list(self.when_dead):
             tell()
 
