@@ -1,6 +1,6 @@
 """Events, views and appends as the columns of the journal's functions, and back."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
 import asyncpg
@@ -16,30 +16,30 @@ _view_decoder: Final = msgspec.json.Decoder(OrderView)
 
 _EMPTY: Final = '""'
 
-Column = Callable[[list[Any]], str | list[Any]]
+Column = Callable[[Sequence[Any]], str | list[Any]]
 
 
-def _array(values: list[Any]) -> list[Any]:
+def _array(values: Sequence[Any]) -> list[Any]:
     """As it is: the driver encodes each element."""
-    return values
+    return list(values)
 
 
-def _words(values: list[str]) -> str:
+def _words(values: Sequence[str]) -> str:
     """Ids or statuses as PostgreSQL writes an array: a fraction of the driver's cost for each element."""
     return f"{{{','.join(values)}}}"
 
 
-def _numbers(values: list[int]) -> str:
+def _numbers(values: Sequence[int]) -> str:
     """Whole numbers as PostgreSQL writes an array."""
     return f"{{{','.join(map(str, values))}}}"
 
 
-def _optional(values: list[Any]) -> str:
+def _optional(values: Sequence[Any]) -> str:
     """Words or numbers of which some are null or empty."""
     return f"{{{','.join(['NULL' if value is None else str(value) or _EMPTY for value in values])}}}"
 
 
-def _flags(values: list[bool]) -> str:
+def _flags(values: Sequence[bool]) -> str:
     """Truth values as PostgreSQL writes an array."""
     return f"{{{','.join(['t' if value else 'f' for value in values])}}}"
 
@@ -58,9 +58,9 @@ _EVENT: Final[tuple[Column, ...]] = (_words, _numbers, _optional, _words, _numbe
 
 def append_columns(rows: Sequence[MergedRows]) -> list[str | list[Any]]:
     """The arrays of `bestex.append` behind its first two arguments."""
-    new: list[list[Any]] = [[] for _ in _NEW]
-    update: list[list[Any]] = [[] for _ in _UPDATE]
-    e_id, e_seq, e_from, e_status, e_attempt, e_at, e_detail, e_sealed = events = [list[Any]() for _ in _EVENT]
+    new: list[tuple[Any, ...]] = []
+    update: list[tuple[Any, ...]] = []
+    events: list[tuple[Any, ...]] = []
     for merged in rows:
         first = merged.first
         order_id = first.order_id
@@ -69,43 +69,28 @@ def append_columns(rows: Sequence[MergedRows]) -> list[str | list[Any]]:
         for append in merged.appends:
             for event in append.events:
                 status = event.status
-                e_id.append(order_id)
-                e_seq.append(event.seq)
-                e_from.append(came_from)
-                e_status.append(status)
-                e_attempt.append(event.attempt)
-                e_at.append(event.at_us)
-                e_detail.append(encode_detail(event.detail).decode())
-                e_sealed.append(event.sealed or None)
+                detail = encode_detail(event.detail).decode()
+                events.append(
+                    (order_id, event.seq, came_from, status, event.attempt, event.at_us, detail, event.sealed or None)
+                )
                 came_from = status
         last = merged.last.events[-1]
         unfilled = came_from if last.status in UNFILLED else None
         text = _view_encoder.encode(merged.last.view).decode()
         state = (came_from, last.seq, last.attempt, unfilled, settles(last))
         if (order := first.new) is None:
-            row: tuple[Any, ...] = (order_id, first.base_seq, before, first.lease_epoch, *state, text)
-            for column, value in zip(update, row, strict=True):
-                column.append(value)
+            update.append((order_id, first.base_seq, before, first.lease_epoch, *state, text))
         else:
-            row = (
-                order_id,
-                order.kind,
-                order.pair,
-                order.caller,
-                order.idempotency_key,
-                order.client_order_id,
-                order.request_hash,
-                *state,
-                first.lease_epoch,
-                text,
-            )
-            for column, value in zip(new, row, strict=True):
-                column.append(value)
-    return [
-        send(column)
-        for columns, sends in ((new, _NEW), (update, _UPDATE), (events, _EVENT))
-        for column, send in zip(columns, sends, strict=True)
-    ]
+            who = (order.kind, order.pair, order.caller)
+            keys = (order.idempotency_key, order.client_order_id, order.request_hash)
+            new.append((order_id, *who, *keys, *state, first.lease_epoch, text))
+    return [*_columns(new, _NEW), *_columns(update, _UPDATE), *_columns(events, _EVENT)]
+
+
+def _columns(rows: list[tuple[Any, ...]], sends: tuple[Column, ...]) -> list[str | list[Any]]:
+    """Rows as columns, each as it goes to the server."""
+    columns: Iterable[Sequence[Any]] = zip(*rows, strict=True) if rows else [()] * len(sends)
+    return [send(column) for column, send in zip(columns, sends, strict=True)]
 
 
 def stored_event(row: asyncpg.Record) -> StoredEvent:
