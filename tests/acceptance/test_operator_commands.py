@@ -1,37 +1,17 @@
 """The operator's hand through the real command line: an old backup restored, a halt, forks, outages and stops."""
 
 import json
-import os
 import signal
 import subprocess
-import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from bestex.journal.embedded import EmbeddedPostgres
 from bestex.journal.embedded.cluster import find_binaries
-from bestex.journal.embedded.process import running_server
 from tests.support.engine import PATIENCE_S, Served, check_ledger, command, count_of, environment, serving
 
 Json = dict[str, Any]
-
-
-@pytest.fixture
-def data_dir() -> Iterator[Path]:
-    """A folder for an embedded database that its unprivileged user reaches too; no server is left on it."""
-    with tempfile.TemporaryDirectory(prefix="bestex-operator-", ignore_cleanup_errors=True) as folder:
-        Path(folder).chmod(0o755)
-        yield Path(folder)
-        server = running_server(Path(folder) / "postgres")
-        if server is not None:
-            os.kill(server.pid, signal.SIGQUIT)
-            deadline = time.monotonic() + PATIENCE_S
-            while server.alive() and time.monotonic() < deadline:
-                time.sleep(0.01)
 
 
 def bestex(engine: Served, *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -11,9 +11,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bestex.domain.errors import AppendRefusedError, DuplicateKeyError, EngineFencedError, JournalError
-from bestex.domain.events import ConfirmedDetail, FailedDetail, StoredEvent, encode_detail
+from bestex.domain.events import ConfirmedDetail, FailedDetail, StoredEvent
 from bestex.domain.lifecycle import NEXT, Status
-from bestex.domain.log_hash import GENESIS, row_bytes, row_hash
+from bestex.domain.log_hash import GENESIS, stored_hash
 from bestex.domain.orders import fold
 from bestex.ports import Append, HaltCause, OrderFilter
 from tests.support.histories import History, histories
@@ -601,18 +601,7 @@ async def chained(journal: AnyJournal) -> bytes:
     """Expect every row's hash to follow from the row before; the last one."""
     before = GENESIS
     for stored in await whole_log(journal):
-        event = stored.event
-        row = row_bytes(
-            stored.position,
-            event.order_id,
-            event.seq,
-            event.status,
-            event.attempt,
-            event.at_us,
-            encode_detail(event.detail),
-            event.sealed,
-        )
-        before = row_hash(before, row)
+        before = stored_hash(before, stored)
         assert await journal.hash_at(stored.position) == before, stored
     return before
 

@@ -8,6 +8,8 @@ from typing import Final
 
 import msgspec
 
+from bestex.domain.events import StoredEvent, encode_detail
+
 GENESIS: Final = bytes(32)
 """What stands before the first row."""
 
@@ -27,6 +29,16 @@ def row_bytes(
 def row_hash(before: bytes, row: bytes) -> bytes:
     """SHA-256 over the hash of the row before, then the row's bytes."""
     return hashlib.sha256(before + row).digest()
+
+
+def stored_hash(before: bytes, stored: StoredEvent) -> bytes:
+    """The hash of the row that `stored` is, after the row with the hash `before`."""
+    event = stored.event
+    detail = encode_detail(event.detail)
+    row = row_bytes(
+        stored.position, event.order_id, event.seq, event.status, event.attempt, event.at_us, detail, event.sealed
+    )
+    return row_hash(before, row)
 
 
 class PublishedHead(msgspec.Struct, frozen=True, rename="camel"):

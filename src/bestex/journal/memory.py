@@ -9,9 +9,9 @@ from bestex.domain.errors import (
     EngineFencedError,
     JournalError,
 )
-from bestex.domain.events import Event, StoredEvent, encode_detail, settles
+from bestex.domain.events import Event, StoredEvent, settles
 from bestex.domain.lifecycle import FIRST, NEXT, Status
-from bestex.domain.log_hash import GENESIS, row_bytes, row_hash
+from bestex.domain.log_hash import GENESIS, stored_hash
 from bestex.domain.orders import OrderView
 from bestex.journal.writer import GroupCommitWriter, MergedRows, Verdict
 from bestex.ports import (
@@ -65,17 +65,7 @@ class MemoryDatabase:
     def add(self, event: Event) -> StoredEvent:
         """Put a row at the end of the log."""
         stored = StoredEvent(len(self.log) + 1, event)
-        row = row_bytes(
-            stored.position,
-            event.order_id,
-            event.seq,
-            event.status,
-            event.attempt,
-            event.at_us,
-            encode_detail(event.detail),
-            event.sealed,
-        )
-        self.hashes.append(row_hash(self.head_hash, row))
+        self.hashes.append(stored_hash(self.head_hash, stored))
         self.log.append(stored)
         return stored
 

@@ -17,12 +17,11 @@ from bestex.domain.events import (
     SignedTransaction,
     StoredEvent,
     SubmittedDetail,
-    encode_detail,
     settles,
     unseal,
 )
 from bestex.domain.lifecycle import ENDS, UNFILLED, Status
-from bestex.domain.log_hash import GENESIS, row_bytes, row_hash
+from bestex.domain.log_hash import GENESIS, stored_hash
 from bestex.domain.money import parse_amount
 from bestex.domain.orders import OrderState
 from bestex.domain.tokens import TokenRegistry
@@ -369,18 +368,7 @@ class Referee:
     def _check_hashes(self) -> None:
         before = GENESIS
         for stored, kept in zip(self._database.log, self._database.hashes, strict=True):
-            event = stored.event
-            row = row_bytes(
-                stored.position,
-                event.order_id,
-                event.seq,
-                event.status,
-                event.attempt,
-                event.at_us,
-                encode_detail(event.detail),
-                event.sealed,
-            )
-            before = row_hash(before, row)
+            before = stored_hash(before, stored)
             self._checks.check(_I.HASHES_CHAIN, before == kept, f"row {stored.position} has another hash")
 
 
