@@ -57,8 +57,7 @@ def torture(
 
     Each run repeats exactly from its seed. Needs no engine and no database. Exit code 1 when an invariant did not hold.
 
-    With --live: starts a bestex serve with a database of its own in a temporary folder, loads it with clients and
-    watchers, kills it and PostgreSQL at random moments, and checks everything in the end.
+    With --live: loads a bestex serve of its own, kills it and PostgreSQL at random moments, and checks everything.
     """
     if live:
         _live(seed, seconds, kills, as_json)
