@@ -6,9 +6,9 @@ import os
 import platform
 import signal
 import sys
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack, suppress
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import asyncpg
 import structlog
@@ -63,6 +63,8 @@ STOP_DRAIN_S: Final = 0.2  # for the last commits of the journal, and of the sim
 STOP_DATABASE_S: Final = 0.4  # for the embedded server; it finishes its checkpoint by itself
 STOP_PARTS_S: Final = 1.6  # all of these
 
+T = TypeVar("T")
+
 _log = structlog.get_logger("bestex")
 
 
@@ -70,15 +72,15 @@ def run_server(**overrides: object) -> int:
     """Run the engine until it is told to stop; the process's exit code."""
     try:
         settings = Settings(**overrides)  # type: ignore[arg-type] # checked by the settings themselves
-        tokens = load_tokens(settings.tokens_file.read_bytes() if settings.tokens_file else None)
-        faults = parse_faults(settings.sim_faults)
+        tokens = _named("BESTEX_TOKENS_FILE", lambda: _tokens(settings))
+        faults = _named("BESTEX_SIM_FAULTS", lambda: parse_faults(settings.sim_faults))
     except ValidationError as error:
         for each in error.errors():
             name = "_".join(str(part) for part in each["loc"]).upper()
             shown = name if name in ("PORT", "DATABASE_URL") else f"BESTEX_{name}"
             _complain(f"{shown}: {each['msg']}")
         return EXIT_BAD_SETTINGS
-    except (OSError, ValueError) as error:
+    except _BadSettingError as error:
         _complain(str(error))
         return EXIT_BAD_SETTINGS
     set_up_logging(
@@ -97,6 +99,22 @@ def run_server(**overrides: object) -> int:
     except asyncpg.PostgresError as error:
         _complain(f"the database at {settings.database_host} cannot be used: {error}")
         return EXIT_FAILED
+
+
+def _tokens(settings: Settings) -> TokenRegistry:
+    return load_tokens(settings.tokens_file.read_bytes() if settings.tokens_file else None)
+
+
+def _named(variable: str, read: Callable[[], T]) -> T:
+    """What `read` gives; `_BadSettingError` names the variable when it cannot be read."""
+    try:
+        return read()
+    except (OSError, ValueError) as error:
+        raise _BadSettingError(f"{variable}: {error}") from error
+
+
+class _BadSettingError(Exception):
+    """A setting that names something else is bad."""
 
 
 def _complain(message: str) -> None:

@@ -62,7 +62,7 @@ class OperatorStatus(msgspec.Struct, frozen=True, rename="camel"):
     reason: str | None
     cause: str | None  # "operator", "journal_behind", "reconciled"
     since: datetime | None
-    open_orders: int  # executing, waiting to, or waiting for proof
+    open_orders: int  # executing, waiting to, waiting for proof, or held by the halt
     head: JournalHead
     reconciling: bool
     reconcile_progress: Progress | None
@@ -114,7 +114,8 @@ class OperatorReader:
                 pointer = "/amountIn" if name == "amount_in" else "/amountOut"
                 problems.append(FieldProblem(str(error), pointer=pointer))
         if problems:
-            raise ProblemError("validation", f"{len(problems)} fields are bad", tuple(problems))
+            detail = "1 field is bad" if len(problems) == 1 else f"{len(problems)} fields are bad"
+            raise ProblemError("validation", detail, tuple(problems))
         return Resolution(body.executed, amounts["amount_in"], amounts["amount_out"], body.note, body.force)
 
 

@@ -207,4 +207,9 @@ def _reported(confirmed: ConfirmedDetail, swap: LedgerTransaction, amount_in: st
 
 def _named(*pairs: tuple[str, object, object]) -> list[str]:
     """`name: found, not expected` for each that differs."""
-    return [f"{name}: {found!r}, not {expected!r}" for name, found, expected in pairs if found != expected]
+    return [f"{name}: {_text(found)}, not {_text(expected)}" for name, found, expected in pairs if found != expected]
+
+
+def _text(value: object) -> str:
+    """A value as a person reads it: text in quotes, also that of an enumeration."""
+    return repr(str(value)) if isinstance(value, str) else repr(value)

@@ -99,8 +99,8 @@ class Engine:
 
     @property
     def open_orders(self) -> int:
-        """Orders that execute, wait to, or wait for proof."""
-        return self.dispatcher.waiting + self.dispatcher.executing + len(self.landing)
+        """Orders that execute, wait to, wait for proof, or are held by a halt."""
+        return self.dispatcher.waiting + self.dispatcher.executing + len(self.landing) + len(self.gate.held)
 
     async def run(self) -> None:
         """Land what has been sent and sweep up what was left, for ever."""

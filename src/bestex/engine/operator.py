@@ -166,7 +166,7 @@ class Operator:
         Does nothing while one is running.
         """
         if self.halt_in_force is None or self._resuming:
-            raise NotHaltedError("the engine signs: halt it first")
+            raise NotHaltedError("halt it first: `bestex halt`")
         if self._reconciling is None or self._reconciling.done():
             self.reconcile_state = ReconcileState(running=True)
             self._reconciling = asyncio.get_running_loop().create_task(self._reconcile(caller, self.reconcile_state))

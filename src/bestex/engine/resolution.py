@@ -16,6 +16,7 @@ from bestex.domain.events import (
     SubmittedDetail,
 )
 from bestex.domain.lifecycle import Status
+from bestex.domain.money import format_amount, parse_amount
 from bestex.domain.orders import Order, OrderState
 from bestex.domain.route import Fill
 from bestex.engine.decision import Answer
@@ -75,11 +76,14 @@ def executed_detail(
         raise ContradictedError(f"{signature} is no transaction of this order; it signed {known}")
     if answer is not None and answer.status is not None and answer.status.error is not None:
         raise ContradictedError(f"the chain shows that it executed with an error: {answer.status.error}")
+    if answer is not None and answer.status is None and not resolution.force and may_still_land(state, answer):
+        raise ContradictedError("the transaction may still land: the chain will show it by itself")
     if fill is None:
         if resolution.amount_out is None:
             raise ContradictedError("the chain does not show what the swap paid: say it with the amount out")
         amount_in = resolution.amount_in if resolution.amount_in is not None else order.amount_in
         fill = Fill(amount_in, resolution.amount_out, 0)
+        _check_the_limit(order, state, fill)
     status = answer.status if answer is not None else None
     detail = confirmed_detail(
         order,
@@ -92,6 +96,22 @@ def executed_detail(
         resolved=True,
     )
     return note_of(detail) if state.status is Status.CONFIRMED else detail
+
+
+def may_still_land(state: OrderState, answer: Answer) -> bool:
+    """Whether the latest attempt's blockhash lives."""
+    submitted, height = state.submitted, answer.height
+    last = submitted.last_valid_block_height if submitted is not None else None
+    return height is not None and last is not None and height.height <= last
+
+
+def _check_the_limit(order: Order, state: OrderState, fill: Fill) -> None:
+    """The chain enforces the attempt's `minAmountOut`: a swap that paid less did not execute."""
+    least = state.building.min_amount_out if state.building is not None else "0"
+    decimals = order.token_out.decimals
+    if least != "0" and fill.amount_out < parse_amount(least, decimals):
+        paid = format_amount(fill.amount_out, decimals)
+        raise ContradictedError(f"the chain lets no swap of it pay less than {least}; {paid} is less")
 
 
 def not_executed_detail(

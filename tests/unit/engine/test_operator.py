@@ -461,9 +461,9 @@ async def test_a_person_says_that_it_executed_where_the_chain_shows_nothing() ->
         order_id = await unknown(at)
         with pytest.raises(ContradictedError, match="amount out"):
             await resolve(at, order_id, Resolution(executed=signature(order_id)))
-        decided = Resolution(executed=signature(order_id), amount_out=150_000_000, note="seen in the explorer")
+        decided = Resolution(executed=signature(order_id), amount_out=150_900_000, note="seen in the explorer")
         view = await resolve(at, order_id, decided)
-        assert (view.status, view.amount_in, view.amount_out) == ("confirmed", "1.5", "150")
+        assert (view.status, view.amount_in, view.amount_out) == ("confirmed", "1.5", "150.9")
         detail = await last_detail(at, order_id)
         assert isinstance(detail, ConfirmedDetail)
         assert (detail.resolved, detail.note, detail.commitment) == (True, "seen in the explorer", "finalized")
@@ -570,3 +570,21 @@ async def test_one_that_a_fork_took_for_good_is_a_persons_to_close() -> None:
         detail = await last_detail(at, order_id)
         assert isinstance(detail, ConfirmedDetail)
         assert detail.resolved
+
+
+async def test_a_swap_below_the_limit_that_the_chain_enforces_did_not_execute() -> None:
+    async with desk() as at:
+        order_id = await unknown(at)
+        with pytest.raises(ContradictedError, match=r"pay less than 150\.245"):
+            await resolve(at, order_id, Resolution(executed=signature(order_id), amount_out=150_244_999))
+
+
+async def test_what_may_still_land_is_not_said_to_have_executed_either() -> None:
+    async with desk() as at:
+        at.small.chain.lands = False
+        order_id = await at.small.order()
+        await at.small.until_status(order_id, Status.SUBMITTED)
+        decided = Resolution(executed=signature(order_id), amount_out=150_900_000)
+        with pytest.raises(ContradictedError, match="may still land"):
+            await at.operator.resolve(order_id, decided)
+        assert (await at.operator.resolve(order_id, replace(decided, force=True))).status == "confirmed"

@@ -26,7 +26,10 @@ def halt(
         from bestex.cli.answers import OperatorStatus
         from bestex.cli.views.operator import operator_view
 
-        terminal.show(await engine.post("/api/operator/halt", {"reason": reason}), OperatorStatus, operator_view)
+        answer = await engine.post("/api/operator/halt", {"reason": reason})
+        if reason and answer.read(OperatorStatus).reason != reason:
+            terminal.note("it was halted already: the first reason stands")
+        terminal.show(answer, OperatorStatus, operator_view)
 
     run(context, as_json, command)
 
@@ -52,7 +55,8 @@ def resolve(
     amount_out: Annotated[str | None, typer.Option(help="What it paid, where the chain does not show it.")] = None,
     note: Annotated[str | None, typer.Option(help="Why, for the record.")] = None,
     force: Annotated[
-        bool, typer.Option("--force", help="Not executed, although the transaction may still land.")
+        bool,
+        typer.Option("--force", help="Decide although it may still land, or the chain does not answer."),
     ] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -114,9 +118,10 @@ def reconcile(
 async def _until_reconciled(engine: "EngineClient", terminal: "Terminal") -> "tuple[Answer, OperatorStatus]":
     from bestex.ambient import SystemClock
     from bestex.cli.answers import OperatorStatus
-    from bestex.cli.views.operator import ReconcileProgress
+    from bestex.cli.views.operator import ReconcileProgress, stage_text
 
     clock = SystemClock()
+    told: str | None = None
     with ReconcileProgress(terminal.err, shown=terminal.can_animate and not terminal.as_json) as progress:
         while True:
             answer = await engine.get("/api/operator")
@@ -124,4 +129,8 @@ async def _until_reconciled(engine: "EngineClient", terminal: "Terminal") -> "tu
             if not status.reconciling:
                 return answer, status
             progress.show(status)
+            stage = status.reconcile_progress.stage if status.reconcile_progress is not None else None
+            if stage is not None and stage != told and not progress.shown:
+                told = stage
+                terminal.note(stage_text(stage))
             await clock.sleep(RECONCILE_POLL_S)

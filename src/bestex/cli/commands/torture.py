@@ -20,6 +20,7 @@ class CrashAt(StrEnum):
 
 
 def torture(
+    context: typer.Context,
     seeds: Annotated[int, typer.Option(min=1, help="How many runs, each from its own seed.")] = 200,
     orders: Annotated[int, typer.Option(min=1, max=100_000, help="Orders in each run.")] = 3,
     faults: Annotated[
@@ -59,6 +60,7 @@ def torture(
 
     With --live: loads a bestex serve of its own, kills it and PostgreSQL at random moments, and checks everything.
     """
+    _check_options(context, live)
     if live:
         _live(seed, seconds, kills, as_json)
     from bestex.cli.terminal import Terminal
@@ -85,7 +87,25 @@ def torture(
     held = torturing.run()
     if torturing.interrupted:
         raise typer.Exit(ExitCode.INTERRUPTED)
+    if point is not None and held and not torturing.report.crashes:
+        raise typer.BadParameter(f"the run has only {torturing.report.points} points", param_hint="--point")
     raise typer.Exit(ExitCode.DONE if held else VIOLATED)
+
+
+_SIMULATED: Final = ("seeds", "orders", "faults", "crash_at", "point", "first_seed", "jobs")
+_LIVE: Final = ("seconds", "kills")
+
+
+def _check_options(context: typer.Context, live: bool) -> None:
+    """`BadParameter` for what would be ignored."""
+    sources = {name: context.get_parameter_source(name) for name in context.params}
+    given = {name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"}
+    for name in _SIMULATED if live else _LIVE:
+        if name in given:
+            option = f"--{name.replace('_', '-')}"
+            raise typer.BadParameter("goes without --live" if live else "goes with --live", param_hint=option)
+    if {"seed", "seeds"} <= given or {"seed", "first_seed"} <= given:
+        raise typer.BadParameter("is one seed alone: leave --seeds and --first-seed out", param_hint="--seed")
 
 
 def _live(seed: int | None, seconds: int, kills: int, as_json: bool) -> NoReturn:

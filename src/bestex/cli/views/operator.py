@@ -46,11 +46,16 @@ def _reconciled(found: Reconciled) -> RenderableType:
     )
 
 
+def stage_text(stage: str) -> str:
+    return _STAGES.get(stage, stage)
+
+
 class ReconcileProgress:
     """A bar while it goes on; nothing where it would not be seen."""
 
     def __init__(self, console: Console, *, shown: bool) -> None:
         columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}"), TimeRemainingColumn())
+        self.shown = shown
         self._bar = Progress(*columns, console=console, transient=True, disable=not shown)
         self._task = self._bar.add_task("reconciling", total=None)
 
@@ -64,5 +69,6 @@ class ReconcileProgress:
     def show(self, status: OperatorStatus) -> None:
         progress = status.reconcile_progress
         if progress is not None:
-            stage = _STAGES.get(progress.stage, progress.stage)
-            self._bar.update(self._task, description=stage, completed=progress.done, total=progress.of)
+            self._bar.update(
+                self._task, description=stage_text(progress.stage), completed=progress.done, total=progress.of
+            )

@@ -24,6 +24,7 @@ from bestex.cli.views.text import (
     styled,
 )
 from bestex.cli.views.timeline import timeline_view
+from bestex.domain.events import timestamp_text
 from bestex.domain.lifecycle import ENDS
 from bestex.domain.orders import OrderView
 
@@ -69,8 +70,8 @@ def _result_text(order: OrderView) -> Text:
     return Text("cancel requested" if order.cancel_requested and order.status not in ENDS else "", style="yellow")
 
 
-def order_view(order: OrderView) -> RenderableType:
-    """The order's own facts."""
+def order_view(order: OrderView, ended_us: int | None = None) -> RenderableType:
+    """The order's own facts; `ended_us`: when it ended, where that is known: notes come later."""
     facts = facts_table()
     facts.add_row("order", styled(order.order_id, "bold"))
     facts.add_row("status", _status_and_attempt(order))
@@ -79,9 +80,11 @@ def order_view(order: OrderView) -> RenderableType:
     if order.client_order_id is not None:
         facts.add_row("client id", styled(order.client_order_id))
     facts.add_row("created", styled(order.created_at))
-    if order.status in ENDS:
-        took_us = unix_us(order.updated_at) - unix_us(order.created_at)
-        facts.add_row("ended", styled(f"{order.updated_at}, after {duration_text(took_us)}"))
+    if ended_us is not None:
+        took = duration_text(ended_us - unix_us(order.created_at))
+        facts.add_row("ended", styled(f"{timestamp_text(ended_us)}, after {took}"))
+    else:
+        facts.add_row("updated", styled(order.updated_at))
     if order.venue is not None:
         facts.add_row("venue", styled(order.venue))
     if order.amount_out is not None:
@@ -121,7 +124,8 @@ def cancelled_view(order: OrderView) -> RenderableType:
 def whole_order_view(order: OrderView, steps: Sequence[Step], receipt: Receipt, width: int) -> RenderableType:
     """`bestex show`: facts, timeline, receipt."""
     swap = swap_of_view(order)
-    parts: list[RenderableType] = [order_view(order), _heading("timeline")]
+    ended_us = next((step.at_us for step in steps if step.status in ENDS), None)
+    parts: list[RenderableType] = [order_view(order, ended_us), _heading("timeline")]
     parts.append(timeline_view(steps, width, swap=swap, accepted_us=unix_us(order.created_at), quotes=False))
     for attempt in receipt.attempts:
         parts += [_heading(f"attempt {attempt.attempt}"), Padding(_attempt_view(attempt, order), (0, 0, 0, 2))]
