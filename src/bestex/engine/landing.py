@@ -34,6 +34,8 @@ from bestex.ports import BlockHeight, Chain, Clock, Ids, TransactionStatus
 MAX_SIGNATURES_A_CALL: Final = 256
 LOOKS_AT_ONCE: Final = 8
 SENDS_AT_ONCE: Final = 32
+FINALITY_TICKS: Final = 16  # within `finality_every_s`
+FINALITY_SLICE: Final = 64
 
 _NO_ANSWER: Final = "the chain's endpoint does not answer"
 
@@ -163,9 +165,16 @@ class Landing:
             await self._look_at_due([waiting for waiting in self._table.open.values() if waiting.look_at <= now])
 
     async def _look_for_finality(self) -> None:
+        """A few at a time: what becomes final at once must not crowd out those that wait for a commit."""
+        tick_s = self._limits.finality_every_s / FINALITY_TICKS
         while True:
-            await self._clock.sleep(self._limits.finality_every_s)
-            await self._look_at_due(list(self._table.confirmed.values()))
+            await self._clock.sleep(tick_s)
+            while due := self._table.due_for_finality(self._clock.monotonic(), FINALITY_SLICE):
+                at = self._clock.monotonic() + self._limits.finality_every_s
+                for waiting in due:
+                    self._table.look_later(waiting, at)
+                await self._look_at_due(due)
+                await self._clock.sleep(0)
 
     async def _look_at_due(self, due: Sequence[Waiting]) -> None:
         if not due:
@@ -298,6 +307,7 @@ class Landing:
     def _note(self, waiting: Waiting, detail: ConfirmedDetail) -> None:
         """Record what is known of an executed swap; it stays in the table until it is final."""
         if self._record(waiting, Status.CONFIRMED, detail):
+            waiting.look_at = self._clock.monotonic() + self._limits.finality_every_s
             self._table.put(waiting)
 
     def _record(self, waiting: Waiting, status: Status, detail: ConfirmedDetail | SubmittedDetail) -> bool:
@@ -308,7 +318,8 @@ class Landing:
         except JournalError:
             self.reload(log)
             return False
-        appended.add_done_callback(partial(self._recorded, log))
+        if not log.state.settled:  # else nothing comes after it; should it be refused, the sweep finds the order
+            appended.add_done_callback(partial(self._recorded, log))
         return True
 
     def _recorded(self, log: OrderLog, appended: "asyncio.Future[int]") -> None:

@@ -29,7 +29,7 @@ class LandingTable:
 
     def __init__(self) -> None:
         self.open: dict[str, Waiting] = {}  # it is unknown what became of them
-        self.confirmed: dict[str, Waiting] = {}  # executed, and not final
+        self.confirmed: dict[str, Waiting] = {}  # executed, and not final; those to be looked at first stand first
 
     def __len__(self) -> int:
         return len(self.open) + len(self.confirmed)
@@ -45,6 +45,20 @@ class LandingTable:
             self.open[signature] = waiting
         elif not waiting.log.state.settled:
             self.confirmed[signature] = waiting
+
+    def due_for_finality(self, now: float, limit: int) -> list[Waiting]:
+        """At most `limit` of the confirmed ones whose time to be looked at has come."""
+        due: list[Waiting] = []
+        for waiting in self.confirmed.values():
+            if waiting.look_at > now or len(due) >= limit:
+                break
+            due.append(waiting)
+        return due
+
+    def look_later(self, waiting: Waiting, at: float) -> None:
+        """Have a confirmed one looked at again at `at`, behind all others."""
+        waiting.look_at = at
+        self.confirmed[waiting.transaction.signature] = self.confirmed.pop(waiting.transaction.signature)
 
     def find(self, signature: str) -> Waiting | None:
         return self.open.get(signature) or self.confirmed.get(signature)
