@@ -35,7 +35,6 @@ MAX_SIGNATURES_A_CALL: Final = 256
 LOOKS_AT_ONCE: Final = 8
 SENDS_AT_ONCE: Final = 32
 FINALITY_TICKS: Final = 16  # within `finality_every_s`
-FINALITY_SLICE: Final = 64
 
 _NO_ANSWER: Final = "the chain's endpoint does not answer"
 
@@ -169,22 +168,25 @@ class Landing:
         tick_s = self._limits.finality_every_s / FINALITY_TICKS
         while True:
             await self._clock.sleep(tick_s)
-            while due := self._table.due_for_finality(self._clock.monotonic(), FINALITY_SLICE):
+            answered = True
+            while answered and (due := self._table.due_for_finality(self._clock.monotonic(), MAX_SIGNATURES_A_CALL)):
                 at = self._clock.monotonic() + self._limits.finality_every_s
                 for waiting in due:
                     self._table.look_later(waiting, at)
-                await self._look_at_due(due)
+                answered = await self._look_at_due(due)
                 await self._clock.sleep(0)
 
-    async def _look_at_due(self, due: Sequence[Waiting]) -> None:
+    async def _look_at_due(self, due: Sequence[Waiting]) -> bool:
+        """Look at these, with the height that a proof of expiry needs; whether the endpoint answered."""
         if not due:
-            return
+            return True
         try:
             height = await self._chain.finalized_height()
         except Exception as error:  # noqa: BLE001 -- unreachable or broken, nothing is proven: look again
             self._unanswered(due, error)
-        else:
-            await self._look_at(due, height)
+            return False
+        await self._look_at(due, height)
+        return True
 
     async def _look_at(self, waiting: Sequence[Waiting], height: BlockHeight | None) -> None:
         """Look statuses up and act on what is proven; `height` was read before, for the proof of expiry."""

@@ -169,3 +169,15 @@ async def test_an_order_is_counted_as_ended_once_whatever_is_noted_later() -> No
         small.chain.known[signature(order_id)] = replace(FINAL, slot=1_030)
         await until_noted(small, order_id, "finalized")
         assert b'bestex_orders_ended_total{status="confirmed"} 1.0' in metrics.text()
+
+
+async def test_a_chain_that_does_not_answer_is_asked_once_a_round_for_all_that_wait_for_finality() -> None:
+    async with small_engine() as small:
+        for _ in range(3):
+            await confirmed(small)
+        small.chain.trouble["finalized_height"] = [RuntimeError("away")] * 1_000
+        asked = small.chain.calls["finalized_height"]
+        await small.clock.advance(4.0)
+        assert small.engine.landing.confirmed == 3
+        rounds = small.chain.calls["finalized_height"] - asked
+        assert 1 <= rounds <= 16, "one call for all, a tick apart"
