@@ -49,7 +49,8 @@ def _facts(report: Report) -> Table:
 def _points_text(report: Report) -> str:
     text = f"{report.points:,} in all runs"
     if report.places:
-        text += f", at {report.places_known:,} places in the code; crashed at {sum(report.places.values()):,} points"
+        known = max(report.places_known, len(report.places))  # no single run has them all
+        text += f", at {known:,} places in the code; crashed at {sum(report.places.values()):,} points"
         text += f", at {len(report.places):,} places"
     return text
 
