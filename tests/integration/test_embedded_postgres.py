@@ -27,6 +27,7 @@ from bestex.journal.embedded import (
     process,
     server_log,
 )
+from bestex.journal.embedded.account import Account, Launcher
 from bestex.journal.embedded.cluster import find_binaries
 from bestex.journal.embedded.socket_dir import choose_socket_dir
 
@@ -429,6 +430,17 @@ async def test_root_runs_the_server_as_nobody_who_passes_closed_folders_by_one_c
     assert f"Uid:\t{NOBODY.pw_uid}\t{NOBODY.pw_uid}\t{NOBODY.pw_uid}\t{NOBODY.pw_uid}" in status
     assert capabilities(engine.pid) == 1 << 2  # CAP_DAC_READ_SEARCH
     assert engine.last("postgres.capability") == {"account": "nobody", "capability": "dac_read_search"}
+
+
+@needs_root
+@needs_proc
+def test_access_heeds_the_capability_as_opening_does(data_dir: Path) -> None:
+    """PostgreSQL asks access(2) whether it can run its own files: the checkout itself may lie in a closed folder."""
+    data_dir.mkdir()
+    launcher = Launcher(Account("nobody", NOBODY.pw_uid, NOBODY.pw_gid), "dac_read_search")
+    ask = f"import os, sys; sys.exit(not os.access({str(data_dir)!r}, os.X_OK))"
+    asked = launcher.launch([sys.executable, "-c", ask], output=subprocess.DEVNULL)
+    assert asked.wait(30) == 0
 
 
 @needs_root

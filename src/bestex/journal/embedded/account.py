@@ -23,7 +23,7 @@ DEFAULT_SERVER_USER = "nobody"
 # The engine's environment holds secrets that the server's account has no business reading.
 _KEPT_ENVIRONMENT = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
 _READ, _EXECUTE = 4, 1
-_CAPABILITY_BITS = {"dac_override": 1, "dac_read_search": 2}  # linux/capability.h
+_CAPABILITY_BITS = {"dac_override": 1, "dac_read_search": 2, "setpcap": 8}  # linux/capability.h
 
 
 @dataclass(frozen=True)
@@ -158,8 +158,17 @@ def _setpriv(account: Account, capability: str) -> list[str]:
         "--clear-groups",
         f"--inh-caps=+{capability}",
         f"--ambient-caps=+{capability}",
+        *_heeded_by_access(),
         "--",
     ]
+
+
+def _heeded_by_access() -> list[str]:
+    """What has access(2) heed the capability, as opening does: PostgreSQL asks it whether it can run its own files.
+
+    Without, it answers for a process that has none unless its user is root. Taking it needs a capability of its own.
+    """
+    return ["--securebits=+no_setuid_fixup"] if "setpcap" in _held_capabilities() else []
 
 
 def _closed_parent(path: Path, account: Account) -> Path | None:
@@ -183,7 +192,7 @@ def _permitted(path: Path, account: Account, wanted: int) -> bool:
 
 
 def _held_capabilities() -> set[str]:
-    """Those of the two that this process may hand on; none where the system does not know capabilities."""
+    """Those of them that this process may hand on; none where the system does not know capabilities."""
     try:
         status = Path("/proc/self/status").read_text()
     except OSError:
