@@ -47,7 +47,7 @@ from bestex.routing.router import QuoteLimits, Router
 from bestex.venues.simulated.faults import parse_faults
 from bestex.venues.simulated.ledger import LedgerUnavailableError
 from bestex.venues.simulated.postgres_ledger import PostgresLedger
-from bestex.venues.simulated.world import SimulatedWorld, open_simulation
+from bestex.venues.simulated.world import LOOK_EVERY_S, SimulatedWorld, open_simulation
 
 EXIT_OK: Final = 0
 EXIT_FAILED: Final = 1
@@ -412,16 +412,10 @@ class Process:
 
 def engine_limits(settings: Settings) -> EngineLimits:
     """The engine's limits as the settings have them."""
-    look_every_s = 1.0 if settings.profile == "realistic" else 0.1  # with it go all of landing's pauses
     return EngineLimits(
         concurrency=settings.concurrency,
         intake=IntakeLimits(waiting=settings.intake, open=settings.open_orders),
-        landing=LandingLimits(
-            look_every_s=look_every_s,
-            look_pause_s=5 * look_every_s,
-            finality_every_s=4 * look_every_s,
-            resend_every_s=2 * look_every_s,
-        ),
+        landing=LandingLimits.looking_every(LOOK_EVERY_S[settings.profile]),
         retry=RetryPolicy(
             attempts=settings.retry_attempts,
             base_s=settings.retry_base_ms / 1000,

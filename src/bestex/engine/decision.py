@@ -126,7 +126,7 @@ def _of_confirmed(state: OrderState, transaction: SignedTransaction, answer: Ans
             return Lose(_GONE, gone=True)
         if not lost and confirmed.slot is not None and _has_seen(report, confirmed.slot):
             return Lose(_TAKEN_AWAY, gone=False)
-        return Look("the chain does not show it any more", resend=_may_land(transaction, height))
+        return Look("the chain does not show it any more", resend=may_land(transaction, height))
     if status.error is not None:
         if status.commitment is Commitment.FINALIZED:
             return Lose(_GONE_BY_ERROR.format(error=status.error), gone=True)
@@ -157,13 +157,14 @@ def _has_seen(report: StatusReport, slot: int) -> bool:
     return report.history_from_slot <= slot <= report.slot
 
 
-def _may_land(transaction: SignedTransaction, height: BlockHeight | None) -> bool:
+def may_land(transaction: SignedTransaction, height: BlockHeight | None) -> bool:
+    """Whether the blockhash lives at a finalized `height`; not when it was not read."""
     return height is not None and height.height <= transaction.last_valid_block_height
 
 
 def _unseen(transaction: SignedTransaction, report: StatusReport, height: BlockHeight) -> Look:
     """Why it is not proven that a transaction which the chain does not show has not executed."""
-    if _may_land(transaction, height):
+    if may_land(transaction, height):
         known = f"the chain does not show it; it may land up to block height {transaction.last_valid_block_height}"
         return Look(f"{known}, and {height.height} is final", resend=True)
     if report.history_from_slot > transaction.blockhash_slot:

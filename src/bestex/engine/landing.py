@@ -49,6 +49,16 @@ class LandingLimits(msgspec.Struct, frozen=True):
     note_after_s: float = 10.0  # the first note on an unknown outcome; each further one waits twice as long
     note_pause_max_s: float = 600.0
 
+    @classmethod
+    def looking_every(cls, look_every_s: float) -> "LandingLimits":
+        """The pauses that go with looking this often: all but those of the notes, which are for people."""
+        return cls(
+            look_every_s=look_every_s,
+            look_pause_s=5 * look_every_s,
+            finality_every_s=4 * look_every_s,
+            resend_every_s=2 * look_every_s,
+        )
+
 
 class Landing:
     """The table of transactions that are not final."""

@@ -144,7 +144,7 @@ class Operator:
             fill = await fill_of(self._chain, resolution.executed)
             order = order_from_pending(events[0], self._tokens)
             status = Status.CONFIRMED
-            detail = executed_detail(order, state, resolution, signed, answer, fill)
+            detail = executed_detail(order, state, resolution, signed, transaction, answer, fill)
         else:
             status, detail = not_executed_detail(state, resolution, transaction, answer)
         view = await self._append(events[-1], state.attempt, status, detail, events)

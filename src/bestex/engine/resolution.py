@@ -19,7 +19,7 @@ from bestex.domain.lifecycle import Status
 from bestex.domain.money import format_amount, parse_amount
 from bestex.domain.orders import Order, OrderState
 from bestex.domain.route import Fill
-from bestex.engine.decision import Answer
+from bestex.engine.decision import Answer, may_land
 from bestex.engine.errors import ContradictedError, NotUnknownError
 from bestex.engine.fills import confirmed_detail, note_of
 from bestex.ports import Chain, Commitment
@@ -66,17 +66,22 @@ def executed_detail(
     state: OrderState,
     resolution: Resolution,
     signed: list[str],
+    transaction: SignedTransaction,
     answer: Answer | None,
     fill: Fill | None,
 ) -> ConfirmedDetail:
-    """The `confirmed` that records the decision; `signed`: the signatures of the order's attempts."""
+    """The `confirmed` that records the decision.
+
+    `signed`: the signatures of the order's attempts; `transaction`: the latest one; `answer`: about the one that a
+    person names.
+    """
     signature = resolution.executed or ""
     if signature not in signed:
         known = ", ".join(signed) or "none"
         raise ContradictedError(f"{signature} is no transaction of this order; it signed {known}")
     if answer is not None and answer.status is not None and answer.status.error is not None:
         raise ContradictedError(f"the chain shows that it executed with an error: {answer.status.error}")
-    if answer is not None and answer.status is None and not resolution.force and may_still_land(state, answer):
+    if answer is not None and answer.status is None and not resolution.force and may_land(transaction, answer.height):
         raise ContradictedError("the transaction may still land: the chain will show it by itself")
     if fill is None:
         if resolution.amount_out is None:
@@ -96,13 +101,6 @@ def executed_detail(
         resolved=True,
     )
     return note_of(detail) if state.status is Status.CONFIRMED else detail
-
-
-def may_still_land(state: OrderState, answer: Answer) -> bool:
-    """Whether the latest attempt's blockhash lives."""
-    submitted, height = state.submitted, answer.height
-    last = submitted.last_valid_block_height if submitted is not None else None
-    return height is not None and last is not None and height.height <= last
 
 
 def _check_the_limit(order: Order, state: OrderState, fill: Fill) -> None:
@@ -149,7 +147,7 @@ def _check_it_cannot_land(transaction: SignedTransaction, answer: Answer | None)
             "the chain does not answer: the transaction may still land. Force it if you know better."
         )
     height = answer.height
-    if height is None or height.height <= transaction.last_valid_block_height:
+    if height is None or may_land(transaction, height):
         raise ContradictedError(
             f"the transaction may still land, up to block height {transaction.last_valid_block_height};"
             f" {height.height if height else 'none'} is final now"

@@ -19,7 +19,7 @@ from bestex.simulation.loop import VirtualLoop
 from bestex.simulation.ports import ProcessChain, ProcessVenue, WatchedHub
 from bestex.simulation.process import Process
 from bestex.simulation.trace import Trace
-from bestex.venues.simulated.world import ProfileName, SimulatedWorld
+from bestex.venues.simulated.world import LOOK_EVERY_S, ProfileName, SimulatedWorld
 
 SIGN_OF_LIFE_EVERY_S: Final = 1.0
 DRAIN_S: Final = 8.0
@@ -41,14 +41,7 @@ class Surroundings(msgspec.Struct):
 
 def engine_limits(profile: ProfileName) -> EngineLimits:
     """The limits of an engine with default settings."""
-    look_every_s = 1.0 if profile == "realistic" else 0.1  # with it go all of landing's pauses
-    landing = LandingLimits(
-        look_every_s=look_every_s,
-        look_pause_s=5 * look_every_s,
-        finality_every_s=4 * look_every_s,
-        resend_every_s=2 * look_every_s,
-    )
-    return EngineLimits(landing=landing)
+    return EngineLimits(landing=LandingLimits.looking_every(LOOK_EVERY_S[profile]))
 
 
 class EngineProcess:

@@ -47,6 +47,9 @@ TIMINGS: Final[Mapping[ProfileName, Timing]] = {
 }
 
 
+LOOK_EVERY_S: Final[Mapping[ProfileName, float]] = {"realistic": 1.0, "instant": 0.1}
+"""How often it is worth looking at what was sent, by how long things take."""
+
 _FIRST_SLOT: Final = 1  # slot 0 is before everything: what claims to know nothing says 0
 
 
