@@ -156,9 +156,8 @@ def _confirmed(confirmed: ConfirmedDetail, swap: Swap | None, token_in: str, tok
     if confirmed.amount_out is not None:
         amounts = f"{confirmed.amount_in} {token_in}".rstrip() + " → " + f"{confirmed.amount_out} {token_out}".rstrip()
         price = price_text(confirmed.executed_price or "?", swap.pair if swap is not None else None)
-        rest = styled(
-            f"{slippage_text(confirmed.slippage_bps or 0.0)} · fee {confirmed.fee_paid} SOL · {confirmed.venue}"
-        )
+        facts = [slippage_text(confirmed.slippage_bps or 0.0), f"fee {confirmed.fee_paid} SOL"]
+        rest = styled(" · ".join([*facts, confirmed.venue] if confirmed.venue is not None else facts))
         lines += [Text.assemble((clean(amounts), "bold green"), clean(f" at {price}")), rest]
     if confirmed.commitment == LOST:
         lines.append(Text(f"{LOST} to a fork", style="bold red"))

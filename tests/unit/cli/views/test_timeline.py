@@ -101,3 +101,22 @@ def test_steps_at_one_moment_are_drawn_without_a_bar() -> None:
     moment = Step(seq=1, status="pending", attempt=0, at_us=0, detail={})
     later = Step(seq=2, status="cancelled", attempt=0, at_us=0, detail={})
     assert "■ cancelled" in printed(timeline_view([moment, later], 80))
+
+
+def test_a_swap_that_landed_again_shows_its_new_amounts_and_nothing_that_it_does_not_name() -> None:
+    lost = {"commitment": "lost", "note": "a fork took the transaction away"}
+    again = {
+        "amountIn": "1.5",
+        "amountOut": "244.5",
+        "executedPrice": "163",
+        "slippageBps": -1.97,
+        "feePaid": "0.000015",
+        "commitment": "confirmed",
+        "slot": 140,
+    }
+    notes = [update(6, "confirmed", 7_400, lost), update(7, "confirmed", 13_600, again)]
+    shown = printed(timeline_view(steps([*HAPPY, *notes]), 80))
+    assert "lost to a fork" in shown
+    assert "1.5 SOL → 244.5 USDC at 163 USDC per SOL" in shown
+    assert shown.endswith("1.97 bps better than quoted · fee 0.000015 SOL")
+    assert "None" not in shown
