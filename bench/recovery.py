@@ -30,7 +30,8 @@ from bestex.domain.events import (
     seal,
 )
 from bestex.domain.lifecycle import Status
-from bestex.domain.orders import Kind, Order, OrderState
+from bestex.domain.orders import Order, OrderState
+from bestex.domain.terms import Kind
 from bestex.domain.tokens import load_tokens
 from bestex.journal.embedded import EmbeddedPostgres
 from bestex.journal.postgres import PostgresJournal

@@ -4,17 +4,19 @@ Each port has one contract suite in `tests/contracts` that every adapter passes.
 """
 
 from asyncio import Future
-from collections.abc import Callable, Container, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Container, Coroutine, Iterable, Mapping, Sequence
 from enum import StrEnum
 from typing import Any, Protocol
 
 import msgspec
 
 from bestex.domain.events import Event, SignedTransaction, StoredEvent
+from bestex.domain.launches import FilterVerdict, Launch, LaunchFilters
 from bestex.domain.lifecycle import Status
 from bestex.domain.orders import OrderView
 from bestex.domain.route import Fill, Quote, QuoteRequest, SwapRequest
-from bestex.domain.tokens import Token
+from bestex.domain.terms import Leg
+from bestex.domain.tokens import Pair, Token
 
 
 class Clock(Protocol):
@@ -52,6 +54,7 @@ class NewOrder(msgspec.Struct, frozen=True):
     idempotency_key: str | None = None
     client_order_id: str | None = None
     request_hash: bytes = b""  # of the request's canonical form: the same key with another request is refused
+    parent_id: str | None = None  # the sliced order or the entry that it belongs to
 
 
 class Append(msgspec.Struct, frozen=True):
@@ -64,6 +67,8 @@ class Append(msgspec.Struct, frozen=True):
     events: tuple[Event, ...]
     view: OrderView  # the projection after the last of the events
     new: NewOrder | None = None  # for the append that begins with `pending`
+    takes_lease: bool = False  # take the lease of a watched order that fires; `lease_epoch` is then one above the row's
+    companion: "Append | None" = None  # a new order, stored in the same commit, and only if these rows are
 
 
 class OrderRow(msgspec.Struct, frozen=True):
@@ -87,6 +92,28 @@ class HeldOrder(msgspec.Struct, frozen=True):
     order_id: str
     epoch: int
     seq: int
+
+
+class RestingOrder(msgspec.Struct, frozen=True, rename="camel", gc=False):
+    """A watched order as triggers need it: a part of its view. Nobody holds its lease."""
+
+    order_id: str
+    seq: int
+    kind: str
+    token_in: str
+    token_out: str
+    amount: str
+    epoch: int = 0  # of the last lease
+    limit_price: str | None = None
+    min_amount_out: str | None = None
+    trigger_price: str | None = None
+    trail_bps: int | None = None
+    expires_at: str | None = None
+    not_before: str | None = None
+    parent_id: str | None = None
+    legs: tuple[Leg, ...] = ()
+    updated_at: str = ""
+    created_at: str = ""
 
 
 class LogHead(msgspec.Struct, frozen=True):
@@ -115,6 +142,7 @@ class OrderFilter(msgspec.Struct, frozen=True):
     status: Status | None = None
     pair: str | None = None
     kind: str | None = None
+    parent_id: str | None = None
 
 
 class Journal(Protocol):
@@ -154,10 +182,21 @@ class Journal(Protocol):
         """Newest first; `before_id` is the last id of the page before."""
 
     async def claim(self, limit: int) -> list[Lease]:
-        """Take the leases of unsettled orders that no living engine holds, each under a raised epoch."""
+        """Take the leases of unsettled orders that no living engine holds, each under a raised epoch.
+
+        Not those of watched ones: who fires one takes its lease.
+        """
 
     async def unsettled(self) -> int:
-        """How many orders are not settled."""
+        """How many orders are not settled and not watched."""
+
+    async def resting(self, after_id: str | None, limit: int) -> list[RestingOrder]:
+        """Watched orders, by id, behind `after_id`."""
+
+    async def count_resting(self) -> int: ...
+
+    async def children(self, parent_id: str) -> list[OrderView]:
+        """The orders that belong to another, oldest first: its slices, or its exits."""
 
     async def held(self, after_id: str | None, limit: int) -> list[HeldOrder]:
         """Unsettled orders under this engine's lease, by id, behind `after_id`."""
@@ -189,6 +228,119 @@ HeadListener = Callable[[int, bytes], None]
 
 JournalListener = Callable[[Sequence[StoredEvent]], None]
 """Called with each commit's events, in position order, after the commit."""
+
+
+# --- Triggers ------------------------------------------------------------------------------------------------
+
+
+class Curve(Protocol):
+    """One venue's pool of a pair as it stood at one moment: what any swap would pay. Immutable."""
+
+    venue: str
+    pool: str
+
+    def amount_out(self, amount_in: int, sells_base: bool) -> int:
+        """Base units that a swap of `amount_in` would pay, after the venue's fee; 0 when it cannot be filled."""
+
+    def after(self, amount_in: int, sells_base: bool) -> "Curve":
+        """The pool once that swap has been made."""
+
+
+class Tick(msgspec.Struct, frozen=True):
+    """A pair's executable prices at one moment."""
+
+    pair: Pair
+    slot: int
+    at_us: int  # when they were read, Unix microseconds: their age counts from here
+    curves: tuple[Curve, ...]  # of the venues that have a pool and could be read
+
+
+TickListener = Callable[[Tick], None]
+LaunchListener = Callable[[Launch], None]
+
+
+class MarketData(Protocol):
+    """Prices and new pools as they come."""
+
+    def follow(self, pairs: Iterable[Pair]) -> None:
+        """Have ticks come for these pairs, and no others: one a slot, and after swaps that moved a pool."""
+
+    def on_tick(self, listener: TickListener) -> None: ...
+
+    def latest(self, pair: Pair) -> Tick | None:
+        """Prices as they are known without waiting; None where none are."""
+
+    def on_launch(self, listener: LaunchListener) -> None:
+        """Have `listener` called with each new pool, and each that moved to another venue, once it is seen."""
+
+    def look_again(self, pool: str) -> Launch | None:
+        """The pool of a launch measured anew; None when it is not known."""
+
+    async def launches(self, since_us: int, limit: int) -> list[Launch]:
+        """Pools listed at `since_us` or later, oldest first: what a dead engine did not see."""
+
+
+class HighWater(msgspec.Struct, frozen=True):
+    """The best price that a pair's sellers, or its buyers, have met since a time, until a later one that was better.
+
+    A trailing stop's extreme is the best of these since it was armed. For sellers the best is the highest, for buyers
+    the lowest.
+    """
+
+    pair: str
+    sells_base: bool
+    at_us: int  # Unix microseconds
+    price: str  # quote token per base token
+
+
+class FilterSetVerdict(msgspec.Struct, frozen=True, rename="camel"):
+    """A pool judged by one set of filters."""
+
+    filters: LaunchFilters
+    orders: int  # that wait with these filters; 0: the standard ones, which nobody waits with
+    passed: bool
+    checks: tuple[FilterVerdict, ...]
+
+
+class LaunchRecord(msgspec.Struct, frozen=True, rename="camel"):
+    """A pool that was seen, and what was thought of it."""
+
+    launch: Launch
+    seen_us: int  # Unix microseconds
+    verdicts: tuple[FilterSetVerdict, ...]
+    bought_by: int  # orders that fired on it
+    reference_in: int  # what buying is reckoned with, base units of the quote token
+    reference_out: int  # what that would have bought when it was seen, base units; 0: nothing
+
+
+class DeadMan(msgspec.Struct, frozen=True):
+    """A caller's dead-man switch."""
+
+    caller: str
+    due_us: int  # Unix microseconds: unless renewed, its resting orders are cancelled then
+    keeps_stops: bool
+
+
+class TriggerStore(Protocol):
+    """What triggers keep on disk beside the log. Raises `JournalUnavailableError`."""
+
+    async def keep_high_waters(self, marks: Sequence[HighWater]) -> None:
+        """Add marks; earlier ones of the same pair and side that are no better are forgotten."""
+
+    async def high_waters(self) -> list[HighWater]:
+        """All of them, by time."""
+
+    async def keep_launch(self, record: LaunchRecord) -> None:
+        """Add a pool that was seen, or replace what was thought of it."""
+
+    async def launches(self, limit: int, before_us: int | None, mint: str | None) -> list[LaunchRecord]:
+        """Newest first; `before_us` is when the last one of the page before was seen."""
+
+    async def set_dead_man(self, switch: DeadMan) -> None: ...
+
+    async def drop_dead_man(self, caller: str) -> None: ...
+
+    async def dead_men(self) -> list[DeadMan]: ...
 
 
 # --- Venues --------------------------------------------------------------------------------------------------
@@ -298,6 +450,9 @@ class WalletTransaction(msgspec.Struct, frozen=True):
 class Wallet(Protocol):
     address: str
 
+    def held(self, mint: str) -> int | None:
+        """Base units as far as is known without waiting; None where nothing is."""
+
     async def balances(self) -> list[Balance]: ...
 
     async def history(self, before: str | None, limit: int) -> list[WalletTransaction]:
@@ -321,6 +476,21 @@ class SimulationStatus(msgspec.Struct, frozen=True, rename="camel"):
     spreads: dict[str, float]  # per pair: how much dearer raydium's spot price is than meteora's, percent
 
 
+class LaunchWish(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True, kw_only=True):
+    """What a launch is to be like; whatever is None is drawn at random."""
+
+    ticker: str | None = None
+    venue: str | None = None
+    liquidity: str | None = None  # SOL
+    mint_authority_revoked: bool | None = None
+    freeze_authority_revoked: bool | None = None
+    lp_burnt_bps: int | None = None
+    lp_locked_bps: int | None = None
+    top_holders_bps: int | None = None
+    creator: str | None = None
+    drift_bps_per_minute: int | None = None  # where its price goes: negative, down
+
+
 class Simulation(Protocol):
     """The handles on the simulated world; a real chain has none."""
 
@@ -328,6 +498,15 @@ class Simulation(Protocol):
 
     async def fund(self, token: Token, units: int) -> None:
         """Add base units to the paper wallet's balance, durably."""
+
+    async def move_price(self, pair: Pair, percent: float) -> None:
+        """Have the fair price of a pair's base token be another by so much from now on, and its pools with it."""
+
+    async def launch(self, wish: LaunchWish) -> Launch:
+        """List a new pool now."""
+
+    async def migrate(self, mint: str) -> Launch:
+        """Move a launched token's pool to the other venue now; `ValueError` for an unknown one."""
 
     async def set_faults(self, changes: Mapping[str, float]) -> dict[str, float]:
         """Change some faults while running, and give all; `ValueError` names an unknown one or a bad value."""

@@ -19,8 +19,9 @@ from structlog.testing import capture_logs
 
 from bestex.ambient import SystemClock, SystemIds
 from bestex.domain.events import SignedTransaction
-from bestex.domain.orders import Kind, Order, fold
+from bestex.domain.orders import Order, fold
 from bestex.domain.route import Fill
+from bestex.domain.terms import Kind
 from bestex.domain.tokens import load_tokens
 from bestex.engine.decision import expiry_is_proven
 from bestex.engine.landing import Landing, LandingLimits

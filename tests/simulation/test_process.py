@@ -6,7 +6,7 @@ from contextvars import copy_context
 import pytest
 
 from bestex.domain.errors import EngineFencedError
-from bestex.domain.orders import Kind
+from bestex.domain.terms import Kind
 from bestex.domain.tokens import load_tokens
 from bestex.engine.intake import OrderRequest
 from bestex.journal.memory import MemoryDatabase

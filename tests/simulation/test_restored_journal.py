@@ -16,7 +16,7 @@ from bestex.audit.audit import audit
 from bestex.audit.evidence import Evidence
 from bestex.domain.errors import BestexError
 from bestex.domain.log_hash import PublishedHead
-from bestex.domain.orders import Kind
+from bestex.domain.terms import Kind
 from bestex.domain.tokens import load_tokens
 from bestex.engine.engine import Engine
 from bestex.engine.intake import OrderRequest

@@ -39,7 +39,16 @@ def order_id() -> str:
 
 def pending(pair: str = "SOL/USDC", kind: str = "market", client_order_id: str | None = None) -> PendingDetail:
     base, quote = pair.split("/")
-    return PendingDetail(kind, base, quote, "1.5", 50, pair, "sell", client_order_id)
+    return PendingDetail(
+        kind=kind,
+        token_in=base,
+        token_out=quote,
+        amount="1.5",
+        slippage_bps=50,
+        pair=pair,
+        side="sell",
+        client_order_id=client_order_id,
+    )
 
 
 QUOTES = (

@@ -12,8 +12,9 @@ from msgspec.structs import replace
 
 from bestex.domain.events import Event, PendingDetail, SealedTokens, SignedTransaction, SubmittedDetail, seal
 from bestex.domain.lifecycle import ENDS, Status
-from bestex.domain.orders import Kind, OrderView
+from bestex.domain.orders import OrderView
 from bestex.domain.route import Fill, Quote, QuoteRequest, SwapRequest
+from bestex.domain.terms import Kind
 from bestex.domain.tokens import TokenRegistry, load_tokens
 from bestex.engine.engine import Engine, EngineLimits
 from bestex.engine.intake import OrderRequest

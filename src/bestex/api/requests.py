@@ -9,7 +9,7 @@ from urllib.parse import parse_qsl
 from bestex.api.problems import FieldProblem, ProblemError
 from bestex.domain.lifecycle import Status
 from bestex.domain.money import AmountError, parse_amount
-from bestex.domain.orders import Kind
+from bestex.domain.terms import Kind
 from bestex.domain.tokens import Token, TokenRegistry, is_mint_address
 from bestex.engine.intake import OrderRequest
 from bestex.ports import OrderFilter

@@ -12,8 +12,8 @@ from bestex.audit.findings import Check, Findings, Kind
 from bestex.domain.events import LOST, ConfirmedDetail
 from bestex.domain.lifecycle import UNFILLED, Status
 from bestex.domain.money import AmountError, format_amount, parse_amount
-from bestex.domain.orders import Kind as OrderKind
 from bestex.domain.orders import OrderView
+from bestex.domain.terms import Kind as OrderKind
 
 _LAMPORT_DECIMALS: Final = 9
 _view_decoder: Final = msgspec.json.Decoder(OrderView)

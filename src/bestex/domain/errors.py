@@ -7,6 +7,7 @@ BestexError
 │   ├── StaleQuoteError
 │   ├── VenueDownError
 │   ├── SlippageExceededError
+│   ├── LimitNotMetError
 │   ├── InsufficientFundsError
 │   └── UnknownTokenError
 ├── ChainUnreachableError      the endpoint did not answer: what happened is unknown
@@ -31,10 +32,12 @@ class FailureCode(StrEnum):
     VENUE_DOWN = "venue_down"  # the venue refused or broke while quoting or building
     NO_ROUTE = "no_route"  # no venue has a pool for the pair, or none can fill the amount
     SLIPPAGE_EXCEEDED = "slippage_exceeded"  # the swap would pay less than minAmountOut
+    LIMIT_NOT_MET = "limit_not_met"  # no route pays what the order's limit asks
     INSUFFICIENT_FUNDS = "insufficient_funds"  # the wallet does not hold the amount and the fee
     UNKNOWN_TOKEN = "unknown_token"  # the token is not in the registry any more
     BLOCKHASH_EXPIRED = "blockhash_expired"  # proven not executed: its blockhash ran out
     TRANSACTION_FAILED = "transaction_failed"  # the chain executed it with an error
+    SLICES_FAILED = "slices_failed"  # no slice of the order executed
     RESOLVED = "resolved"  # an operator decided that it did not execute
     INTERNAL = "internal"  # a defect of the engine; its log has the trace
 
@@ -67,6 +70,10 @@ class VenueDownError(OrderError):
 
 class SlippageExceededError(OrderError):
     code = FailureCode.SLIPPAGE_EXCEEDED
+
+
+class LimitNotMetError(OrderError):
+    code = FailureCode.LIMIT_NOT_MET
 
 
 class InsufficientFundsError(OrderError):

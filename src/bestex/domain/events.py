@@ -9,7 +9,9 @@ from typing import Final
 
 import msgspec
 
+from bestex.domain.launches import FilterVerdict
 from bestex.domain.lifecycle import ENDS, Status
+from bestex.domain.terms import Terms
 
 FINALIZED: Final = "finalized"
 LOST: Final = "lost"
@@ -53,7 +55,9 @@ class AttemptStory(msgspec.Struct, frozen=True, rename="camel", omit_defaults=Tr
     timings: Timings | None = None
 
 
-class PendingDetail(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
+class PendingDetail(Terms, frozen=True, rename="camel", omit_defaults=True, kw_only=True):
+    """The request: what every order has, then the terms of its kind."""
+
     kind: str
     token_in: str
     token_out: str
@@ -64,10 +68,61 @@ class PendingDetail(msgspec.Struct, frozen=True, rename="camel", omit_defaults=T
     client_order_id: str | None = None
 
 
+class Trigger(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True, kw_only=True):
+    """What made a watched order fire, as it was seen: prices are executable ones for the order's own size."""
+
+    kind: str  # "limit", "stop", "takeProfit", "stopLoss", "trailingStop", "launch", "migration"
+    price: str | None = None  # quote token per base token
+    threshold: str | None = None  # the price that it had to reach
+    extreme: str | None = None  # the best price since a trailing stop was armed
+    amount_out: str | None = None  # what the best venue would have paid
+    venue: str | None = None
+    pool: str | None = None
+    slot: int | None = None
+    age_ms: float | None = None  # of the price, or since the pool was listed
+    slippage_bps: int | None = None  # of the leg that fired
+    limit_price: str | None = None  # the same
+    amount: str | None = None  # what is to be traded, where that is not what was asked: an exit's position got smaller
+    mint: str | None = None  # the token that a sniper buys
+    decimals: int | None = None  # of that token
+    pair: str | None = None  # likewise
+    verdicts: tuple[FilterVerdict, ...] = ()  # of the launch, by the order's filters
+
+
 class RoutingDetail(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
     reason: str | None = None  # why routing begins again
     previous: AttemptStory | None = None  # the attempt that was given up, when there was one
     pause_ms: float | None = None  # how long the engine waited since then, on purpose
+    trigger: Trigger | None = None  # why a watched order fired
+
+
+class Changes(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True, kw_only=True):
+    """What the client changed of a watched order."""
+
+    limit_price: str | None = None
+    min_amount_out: str | None = None  # of an order that had one, when its limit price changes
+    trigger_price: str | None = None
+    expires_at: str | None = None
+    slippage_bps: int | None = None
+
+
+class Slice(msgspec.Struct, frozen=True, rename="camel"):
+    """One slice of a sliced order begins."""
+
+    number: int  # 1, 2, 3 ...
+    order_id: str
+    amount: str
+
+
+class WatchingDetail(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True, kw_only=True):
+    """The order waits; as a note, what changed while it does."""
+
+    reason: str | None = None  # why it waits again
+    previous: AttemptStory | None = None  # the attempt that was given up, when it had fired
+    not_before: str | None = None  # RFC 3339: until then it does not fire again
+    changes: Changes | None = None
+    slice: Slice | None = None
+    cancel_requested: bool = False  # of a sliced order: what has been executed stays
 
 
 class BuildingDetail(msgspec.Struct, frozen=True, rename="camel"):
@@ -111,6 +166,7 @@ class ConfirmedDetail(msgspec.Struct, frozen=True, rename="camel", omit_defaults
     gone: bool = False  # a lost one that can never land any more: a person decides what to do
     resolved: bool = False  # an operator's decision, not a proof
     timings: Timings | None = None
+    filled_slices: int | None = None  # of a sliced order, whose amounts are the sums of its slices'
 
 
 class FailedDetail(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
@@ -121,12 +177,25 @@ class FailedDetail(msgspec.Struct, frozen=True, rename="camel", omit_defaults=Tr
 
 
 class CancelledDetail(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
-    by: str  # "client", or "operator" where that one decided that it did not execute
+    by: str  # "client", "deadman", or "operator" where that one decided that it did not execute
     previous: AttemptStory | None = None  # the attempt that was given up, when the cancel waited for that
 
 
+class ExpiredDetail(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
+    reason: str  # its time was up, or its price was not there
+    previous: AttemptStory | None = None  # the attempt that was given up, when there was one
+
+
 Detail = (
-    PendingDetail | RoutingDetail | BuildingDetail | SubmittedDetail | ConfirmedDetail | FailedDetail | CancelledDetail
+    PendingDetail
+    | WatchingDetail
+    | RoutingDetail
+    | BuildingDetail
+    | SubmittedDetail
+    | ConfirmedDetail
+    | FailedDetail
+    | CancelledDetail
+    | ExpiredDetail
 )
 
 
@@ -145,7 +214,9 @@ class Event(msgspec.Struct, frozen=True):
 def ends(event: Event) -> bool:
     """Whether the order ended with `event`: not a note on an end."""
     detail = event.detail
-    return event.status in ENDS and (not isinstance(detail, ConfirmedDetail) or detail.tx_hash is not None)
+    if isinstance(detail, ConfirmedDetail):
+        return detail.tx_hash is not None or detail.filled_slices is not None
+    return event.status in ENDS
 
 
 def settles(event: Event) -> bool:
@@ -195,12 +266,14 @@ class Update(msgspec.Struct, frozen=True, rename="camel"):
 
 DETAIL_TYPES: Final[dict[Status, type[Detail]]] = {
     Status.PENDING: PendingDetail,
+    Status.WATCHING: WatchingDetail,
     Status.ROUTING: RoutingDetail,
     Status.BUILDING: BuildingDetail,
     Status.SUBMITTED: SubmittedDetail,
     Status.CONFIRMED: ConfirmedDetail,
     Status.FAILED: FailedDetail,
     Status.CANCELLED: CancelledDetail,
+    Status.EXPIRED: ExpiredDetail,
 }
 
 _encoder = msgspec.json.Encoder()
@@ -242,6 +315,14 @@ def update_of(event: Event) -> Update:
         timestamp_text(event.at_us),
         event.detail,
     )
+
+
+def timestamp_us(text: str) -> int:
+    """Unix microseconds of an RFC 3339 time; `ValueError` when it is none."""
+    moment = datetime.fromisoformat(text)
+    if moment.tzinfo is None:
+        raise ValueError("the time names no zone")
+    return int(moment.replace(microsecond=0).timestamp()) * 1_000_000 + moment.microsecond
 
 
 def timestamp_text(at_us: int) -> str:

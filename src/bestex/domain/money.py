@@ -19,8 +19,8 @@ class AmountError(ValueError):
     """Text that is not an amount of the token; the message says what was expected."""
 
 
-def parse_amount(text: str, decimals: int) -> int:
-    """The base units in decimal `text` for a token of `decimals` decimals; exact, or `AmountError`."""
+def parse_amount(text: str, decimals: int, *, most: int = MAX_BASE_UNITS) -> int:
+    """The base units in decimal `text` for a token of `decimals` decimals, at most `most`; exact, or `AmountError`."""
     match = _DECIMAL.fullmatch(text)
     if match is None:
         raise AmountError('must be a decimal number such as "1.5"')
@@ -32,7 +32,7 @@ def parse_amount(text: str, decimals: int) -> int:
     if sign:
         raise AmountError("must be above zero")
     if power > _MAX_EXPONENT:
-        raise AmountError(_too_large(decimals))
+        raise AmountError(_too_large(decimals, most))
     if power < -2 * _MAX_EXPONENT:
         raise AmountError(_too_fine(decimals))
     shift = decimals + power - len(fraction)
@@ -42,8 +42,8 @@ def parse_amount(text: str, decimals: int) -> int:
         if digits[shift:].strip("0") or len(digits) <= -shift:
             raise AmountError(_too_fine(decimals))
         units = int(digits[:shift])
-    if units > MAX_BASE_UNITS:
-        raise AmountError(_too_large(decimals))
+    if units > most:
+        raise AmountError(_too_large(decimals, most))
     return units
 
 
@@ -74,5 +74,5 @@ def _too_fine(decimals: int) -> str:
     return f"has more decimals than the token's {decimals}"
 
 
-def _too_large(decimals: int) -> str:
-    return f"must be at most {format_amount(MAX_BASE_UNITS, decimals)}"
+def _too_large(decimals: int, most: int) -> str:
+    return f"must be at most {format_amount(most, decimals)}"

@@ -12,24 +12,37 @@ from bestex.domain.events import (
     AttemptStory,
     BuildingDetail,
     CancelledDetail,
+    Changes,
     ConfirmedDetail,
     Event,
+    ExpiredDetail,
     FailedDetail,
     PendingDetail,
     RoutingDetail,
     SealedTokens,
     SubmittedDetail,
+    Trigger,
+    WatchingDetail,
     settles,
     timestamp_text,
+    timestamp_us,
     unseal_tokens,
 )
+from bestex.domain.launches import LaunchFilters
 from bestex.domain.lifecycle import ENDS, Status, check_transition
 from bestex.domain.money import format_amount, parse_amount
+from bestex.domain.price import inverse_text, least_out, parse_price
+from bestex.domain.terms import (
+    NO_TERMS,
+    RESTING,
+    ExitTerms,
+    Kind,
+    Leg,
+    OnSliceFailure,
+    Terms,
+    TimeInForce,
+)
 from bestex.domain.tokens import Pair, Token, TokenRegistry, pair_of
-
-
-class Kind(StrEnum):
-    MARKET = "market"  # executes at once at the best venue's price
 
 
 class Side(StrEnum):
@@ -37,8 +50,12 @@ class Side(StrEnum):
     SELL = "sell"  # pays the pair's base token
 
 
+UNKNOWN_TOKEN: Final = Token("*", "", 0)
+"""What a sniper buys, until it has found it."""
+
+
 class Order(msgspec.Struct, frozen=True):
-    """An accepted request. Immutable; `OrderState` says what became of it."""
+    """An accepted request, with what has become of it since by the client's changes and by its trigger."""
 
     id: str  # UUIDv7 as canonical text
     kind: Kind
@@ -48,6 +65,8 @@ class Order(msgspec.Struct, frozen=True):
     slippage_bps: int  # 0 to 10000
     created_us: int  # Unix time, microseconds
     client_order_id: str | None = None
+    terms: Terms = NO_TERMS
+    limit_price: str | None = None  # of the leg that fired, where that has one of its own
 
     @property
     def pair(self) -> Pair:
@@ -55,7 +74,38 @@ class Order(msgspec.Struct, frozen=True):
 
     @property
     def side(self) -> Side:
-        return Side.SELL if self.pair.base == self.token_in else Side.BUY
+        return Side.SELL if self.sells_base else Side.BUY
+
+    @property
+    def sells_base(self) -> bool:
+        return self.pair.base == self.token_in
+
+    @property
+    def rests(self) -> bool:
+        """Whether it waits for something before it is executed."""
+        if self.kind is Kind.LIMIT:
+            return not self.is_immediate
+        return self.kind in RESTING
+
+    @property
+    def is_immediate(self) -> bool:
+        """Whether it executes now or not at all."""
+        return self.terms.time_in_force in (TimeInForce.IOC, TimeInForce.FOK)
+
+    @property
+    def expires_us(self) -> int | None:
+        """Unix microseconds."""
+        return None if self.terms.expires_at is None else timestamp_us(self.terms.expires_at)
+
+    def limit_out(self) -> int | None:
+        """The least output that the order's limit allows, base units; None when it has no limit."""
+        least = self.terms.min_amount_out
+        if least is not None and self.terms.limit_price is None:
+            return parse_amount(least, self.token_out.decimals)
+        limit_price = self.limit_price or self.terms.limit_price
+        if limit_price is None:
+            return None
+        return least_out(parse_price(limit_price), self.amount_in, self.pair, sells_base=self.sells_base)
 
     def sealed_tokens(self) -> SealedTokens:
         """The tokens as the first event seals them, so that a changed registry cannot change the order."""
@@ -63,16 +113,38 @@ class Order(msgspec.Struct, frozen=True):
 
     def pending_detail(self) -> PendingDetail:
         """The request as the order's first event keeps it: the log alone can rebuild the order."""
+        pair = self.pair
+        terms = {} if self.terms is NO_TERMS else {name: getattr(self.terms, name) for name in _TERMS}
         return PendingDetail(
             kind=self.kind.value,
             token_in=self.token_in.symbol,
             token_out=self.token_out.symbol,
             amount=format_amount(self.amount_in, self.token_in.decimals),
             slippage_bps=self.slippage_bps,
-            pair=self.pair.name,
-            side=self.side.value,
+            pair=pair.name,
+            side=(Side.SELL if pair.base == self.token_in else Side.BUY).value,
             client_order_id=self.client_order_id,
+            **terms,
         )
+
+
+_TERMS: Final = Terms.__struct_fields__
+
+
+def has_terms(pending: PendingDetail) -> bool:
+    """Whether an order demands anything that not every order does: most do not, and are spared the asking."""
+    return (
+        pending.kind != Kind.MARKET
+        or pending.exits is not None
+        or pending.expires_at is not None
+        or pending.time_in_force is not TimeInForce.GTC
+        or pending.parent_id is not None
+    )
+
+
+def terms_of(pending: PendingDetail) -> Terms:
+    """The terms that an order's first event keeps."""
+    return Terms(**{name: getattr(pending, name) for name in _TERMS})
 
 
 def order_from_pending(event: Event, tokens: TokenRegistry) -> Order:
@@ -85,16 +157,62 @@ def order_from_pending(event: Event, tokens: TokenRegistry) -> Order:
         raise TypeError(f"the first event of an order is pending, not {event.status}")
     sealed = unseal_tokens(event.sealed)
     token_in = _token(tokens, detail.token_in, sealed.mint_in, sealed.decimals_in)
+    bought = UNKNOWN_TOKEN
+    if sealed.mint_out:
+        bought = _token(tokens, detail.token_out, sealed.mint_out, sealed.decimals_out)
+    kind = Kind(detail.kind)
     return Order(
         id=event.order_id,
-        kind=Kind(detail.kind),
+        kind=kind,
         token_in=token_in,
-        token_out=_token(tokens, detail.token_out, sealed.mint_out, sealed.decimals_out),
+        token_out=bought,
         amount_in=parse_amount(detail.amount, token_in.decimals),
         slippage_bps=detail.slippage_bps,
         created_us=event.at_us,
         client_order_id=detail.client_order_id,
+        terms=terms_of(detail) if has_terms(detail) else NO_TERMS,
     )
+
+
+def order_as_it_stands(events: list[Event], tokens: TokenRegistry) -> Order:
+    """The order that `events`, all of one order from the first on, lead to; raises as `order_from_pending` does."""
+    order = order_from_pending(events[0], tokens)
+    for event in events:
+        order = order_after(order, event)
+    return order
+
+
+def order_after(order: Order, event: Event) -> Order:
+    """`order` after an event that changes what is to be done: a client's change, or a trigger."""
+    match event.detail:
+        case WatchingDetail(changes=Changes() as changes):
+            return _changed(order, changes)
+        case RoutingDetail(trigger=Trigger() as trigger):
+            return _triggered(order, trigger)
+        case _:
+            return order
+
+
+def _changed(order: Order, changes: Changes) -> Order:
+    changed = {name: value for name in _CHANGED_TERMS if (value := getattr(changes, name)) is not None}
+    slippage_bps = order.slippage_bps if changes.slippage_bps is None else changes.slippage_bps
+    return replace(order, slippage_bps=slippage_bps, terms=replace(order.terms, **changed))
+
+
+_CHANGED_TERMS: Final = ("limit_price", "min_amount_out", "trigger_price", "expires_at")
+
+
+def _triggered(order: Order, trigger: Trigger) -> Order:
+    if trigger.mint is not None:
+        bought = Token(trigger.mint, trigger.mint, trigger.decimals or 0)
+        return replace(order, token_out=bought)
+    if order.kind is not Kind.EXITS:
+        return order
+    amount_in = order.amount_in
+    if trigger.amount is not None:
+        amount_in = parse_amount(trigger.amount, order.token_in.decimals)
+    slippage_bps = order.slippage_bps if trigger.slippage_bps is None else trigger.slippage_bps
+    return replace(order, amount_in=amount_in, slippage_bps=slippage_bps, limit_price=trigger.limit_price)
 
 
 def _token(tokens: TokenRegistry, symbol: str, mint: str, decimals: int) -> Token:
@@ -132,6 +250,31 @@ class OrderView(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True)
     fee_paid: str | None = None  # network fee, in SOL
     commitment: str | None = None
     failure: FailedDetail | None = None
+    # What follows stands there for orders of some kinds only; terms as they are after the client's changes.
+    parent_id: str | None = None
+    slice_number: int | None = None
+    limit_price: str | None = None
+    limit_price_inverse: str | None = None  # base token per quote token
+    min_amount_out: str | None = None
+    trigger_price: str | None = None
+    trigger_price_inverse: str | None = None
+    trail_bps: int | None = None
+    time_in_force: TimeInForce = TimeInForce.GTC
+    expires_at: str | None = None
+    allow_immediate: bool = False
+    exits: ExitTerms | None = None
+    mint: str | None = None
+    filters: LaunchFilters | None = None
+    migrations: bool = False
+    slices: int | None = None
+    interval_seconds: int | None = None
+    on_slice_failure: OnSliceFailure = OnSliceFailure.CONTINUE
+    slices_begun: int = 0
+    filled_slices: int | None = None
+    legs: tuple[Leg, ...] = ()
+    trigger: Trigger | None = None  # why it fired last
+    waits_because: str | None = None  # why it waits again, after it fired
+    not_before: str | None = None  # until then it does not fire again
 
 
 class OrderState:
@@ -139,6 +282,7 @@ class OrderState:
 
     __slots__ = (
         "_pending",
+        "_terms",
         "attempt",
         "attempts",
         "building",
@@ -147,12 +291,18 @@ class OrderState:
         "created_at",
         "created_us",
         "failure",
+        "fired",
+        "first_attempt",
+        "not_before",
         "order_id",
         "seq",
         "settled",
+        "slices_begun",
         "status",
         "submitted",
+        "trigger",
         "updated_us",
+        "waits_because",
     )
 
     def __init__(self) -> None:
@@ -170,7 +320,14 @@ class OrderState:
         self.settled = False  # ended, and if it executed, for good: nothing is left to do
         self.failure: FailedDetail | None = None
         self.cancel_requested = False
-        self.attempts: list[AttemptStory] = []  # of attempts given up, first to last
+        self.attempts: list[AttemptStory] = []  # of attempts given up since it last fired, first to last
+        self.fired = 0  # how often it has fired
+        self.first_attempt = 1  # the number of the first attempt since it last fired
+        self.trigger: Trigger | None = None
+        self.waits_because: str | None = None
+        self.not_before: str | None = None
+        self.slices_begun = 0
+        self._terms: Changes | None = None  # what the client's changes have come to
 
     @property
     def ended(self) -> bool:
@@ -190,10 +347,18 @@ class OrderState:
                 self.order_id = event.order_id
                 self.created_us = event.at_us
                 self.created_at = timestamp_text(event.at_us)
+            case WatchingDetail():
+                self._watch(detail)
             case RoutingDetail():
                 self.building = self.submitted = None
                 if detail.previous is not None:
                     self.attempts.append(detail.previous)
+                if detail.trigger is not None:
+                    self.trigger = detail.trigger
+                    self.fired += 1
+                    self.first_attempt = event.attempt
+                    self.attempts.clear()
+                    self.waits_because = self.not_before = None
             case BuildingDetail():
                 self.building = detail
             case SubmittedDetail():
@@ -204,7 +369,7 @@ class OrderState:
                 self.confirmed = detail if self.confirmed is None else _with_note(self.confirmed, detail)
             case FailedDetail():
                 self.failure = detail
-            case CancelledDetail():
+            case CancelledDetail() | ExpiredDetail():
                 if detail.previous is not None:
                     self.attempts.append(detail.previous)
         self.status = event.status
@@ -213,10 +378,50 @@ class OrderState:
         self.attempt = event.attempt
         self.updated_us = event.at_us
 
+    def _watch(self, detail: WatchingDetail) -> None:
+        """Fold in what makes it wait, or a note while it does."""
+        if self.status is not Status.WATCHING:
+            self.building = self.submitted = None  # what was signed is proven not to have executed
+            self.waits_because, self.not_before = detail.reason, detail.not_before
+        if detail.previous is not None:
+            self.attempts.append(detail.previous)
+        if detail.changes is not None:
+            self._terms = _merged(self._terms, detail.changes)
+        if detail.slice is not None:
+            self.slices_begun = detail.slice.number
+        self.cancel_requested |= detail.cancel_requested
+
     def view(self) -> OrderView:
         """The order as the API shows it."""
         pending = self._pending
-        if pending is None or self.status is None:
+        if pending is None:
+            raise ValueError("an order without its first event has no view")
+        return self._view_with_terms(pending) if has_terms(pending) else self._view(pending)
+
+    def _view_with_terms(self, pending: PendingDetail) -> OrderView:
+        changes = self._terms if self._terms is not None else Changes()
+        terms = {name: getattr(pending, name) for name in _TERMS}
+        terms |= {name: value for name in _CHANGED_TERMS if (value := getattr(changes, name)) is not None}
+        trigger, confirmed = self.trigger, self.confirmed
+        found = trigger if trigger is not None and trigger.mint is not None else None  # what a sniper buys
+        return replace(
+            self._view(pending),
+            **terms,
+            limit_price_inverse=_inverse(terms["limit_price"]),
+            trigger_price_inverse=_inverse(terms["trigger_price"]),
+            slippage_bps=pending.slippage_bps if changes.slippage_bps is None else changes.slippage_bps,
+            token_out=found.mint if found is not None else pending.token_out,
+            pair=found.pair if found is not None else pending.pair,
+            slices_begun=self.slices_begun,
+            filled_slices=confirmed.filled_slices if confirmed is not None else None,
+            trigger=trigger,
+            waits_because=self.waits_because,
+            not_before=self.not_before,
+        )
+
+    def _view(self, pending: PendingDetail) -> OrderView:
+        """What orders of every kind show."""
+        if self.status is None:
             raise ValueError("an order without its first event has no view")
         confirmed = self.confirmed
         submitted = self.submitted
@@ -248,6 +453,17 @@ class OrderState:
         )
 
 
+def _merged(earlier: Changes | None, later: Changes) -> Changes:
+    if earlier is None:
+        return later
+    named = {name: value for name in Changes.__struct_fields__ if (value := getattr(later, name)) is not None}
+    return replace(earlier, **named)
+
+
+def _inverse(price: str | None) -> str | None:
+    return None if price is None else inverse_text(parse_price(price))
+
+
 def _with_note(confirmed: ConfirmedDetail, note: ConfirmedDetail) -> ConfirmedDetail:
     """What the swap did, after a later note on it; what the note does not name has not changed."""
     named = {name: value for name in _FILL_FIELDS if (value := getattr(note, name)) is not None}
@@ -264,6 +480,7 @@ _FILL_FIELDS: Final = (
     "fee_paid",
     "slot",
     "note",
+    "filled_slices",
 )
 
 

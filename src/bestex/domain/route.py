@@ -42,6 +42,7 @@ class SwapRequest(msgspec.Struct, frozen=True):
     amount_in: int  # base units, exact
     min_amount_out: int  # base units; the chain enforces it
     quote: Quote
+    expires_us: int | None = None  # Unix microseconds: the transaction must not be able to land after it
 
 
 class Fill(msgspec.Struct, frozen=True):

@@ -48,6 +48,7 @@ class TokenRegistry:
     def __init__(self, tokens: Iterable[Token]) -> None:
         self._tokens = tuple(tokens)
         self._by_name: dict[str, Token] = {}
+        self._launched: dict[str, Token] = {}  # by mint; known by nothing else, for anybody may give himself any symbol
         for token in self._tokens:
             if not is_mint_address(token.mint):
                 raise ValueError(f"{token.symbol}: {token.mint!r} is not a base58 mint address")
@@ -63,11 +64,18 @@ class TokenRegistry:
 
     def find(self, name: str) -> Token | None:
         """The token with this symbol or mint address, or None."""
-        return self._by_name.get(name)
+        return self._by_name.get(name) or self._launched.get(name)
+
+    def learn(self, mint: str, decimals: int) -> Token:
+        """The token of a mint that was launched, known by its mint address from now on."""
+        known = self.find(mint)
+        if known is None:
+            known = self._launched[mint] = Token(mint, mint, decimals)
+        return known
 
     def get(self, name: str) -> Token:
         """The token with this symbol or mint address, or `UnknownTokenError`."""
-        token = self._by_name.get(name)
+        token = self.find(name)
         if token is None:
             raise UnknownTokenError(f"{name} is not in the token registry")
         return token

@@ -14,7 +14,8 @@ from bestex.domain.errors import (
 )
 from bestex.domain.events import seal
 from bestex.domain.lifecycle import Status
-from bestex.domain.orders import Kind, Order, OrderState
+from bestex.domain.orders import Order, OrderState
+from bestex.domain.terms import NO_TERMS, Kind, Terms
 from bestex.domain.tokens import Token
 from bestex.engine.order_log import OrderLog
 from bestex.engine.signing import SigningGate
@@ -32,17 +33,20 @@ class OrderRequest(msgspec.Struct, frozen=True):
     amount_in: int  # base units of token_in
     slippage_bps: int
     client_order_id: str | None = None
+    terms: Terms = NO_TERMS
 
     def fingerprint(self) -> bytes:
         """The same for the same request however it was written down."""
-        parts = (
+        parts = [
             self.kind.value,
             self.token_in.mint,
             self.token_out.mint,
             str(self.amount_in),
             str(self.slippage_bps),
             self.client_order_id or "",
-        )
+        ]
+        if self.terms is not NO_TERMS:
+            parts.append(msgspec.json.encode(self.terms).decode())
         return blake2b("\n".join(parts).encode(), digest_size=16).digest()
 
 

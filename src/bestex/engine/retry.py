@@ -17,9 +17,11 @@ RETRIED: Final = MappingProxyType(
         _C.SLIPPAGE_EXCEEDED: True,  # a new quote starts from the price as it is now
         _C.BLOCKHASH_EXPIRED: True,  # proven not executed: a new transaction may land
         _C.TRANSACTION_FAILED: True,  # proven not executed, for a reason that may pass
+        _C.LIMIT_NOT_MET: False,  # a watched order waits for its price again
         _C.NO_ROUTE: False,
         _C.INSUFFICIENT_FUNDS: False,
         _C.UNKNOWN_TOKEN: False,
+        _C.SLICES_FAILED: False,
         _C.RESOLVED: False,
         _C.INTERNAL: False,
     }

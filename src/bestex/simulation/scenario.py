@@ -7,7 +7,7 @@ from typing import Final
 
 import msgspec
 
-from bestex.domain.orders import Kind
+from bestex.domain.terms import Kind
 from bestex.domain.tokens import Token, TokenRegistry
 from bestex.engine.intake import OrderRequest
 from bestex.simulation.clients import Wish

@@ -6,7 +6,8 @@ import pytest
 from bestex.domain.errors import UnknownTokenError
 from bestex.domain.events import Event, RoutingDetail, SubmittedDetail, seal
 from bestex.domain.lifecycle import Status
-from bestex.domain.orders import Kind, Order, Side, order_from_pending
+from bestex.domain.orders import Order, Side, order_from_pending
+from bestex.domain.terms import Kind
 from bestex.domain.tokens import TokenRegistry, load_tokens
 from tests.support.orders import DETAILS, STORY, DraftOrder, order_id
 

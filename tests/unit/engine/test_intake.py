@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from bestex.domain.errors import EngineFencedError, JournalUnavailableError, OutcomeUnknownError
 from bestex.domain.lifecycle import Status
-from bestex.domain.orders import Kind
+from bestex.domain.terms import Kind
 from bestex.engine.intake import (
     Intake,
     IntakeFullError,

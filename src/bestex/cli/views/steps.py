@@ -16,10 +16,12 @@ from bestex.domain.events import (
     CancelledDetail,
     ConfirmedDetail,
     Detail,
+    ExpiredDetail,
     FailedDetail,
     PendingDetail,
     RoutingDetail,
     SubmittedDetail,
+    WatchingDetail,
 )
 from bestex.domain.lifecycle import Status
 from bestex.domain.orders import OrderView
@@ -77,6 +79,10 @@ def step_lines(step: Step, swap: Swap | None, *, quotes: bool = True) -> list[Re
             return _failed(failed, quotes=quotes)
         case CancelledDetail() as cancelled:
             return _cancelled(cancelled)
+        case WatchingDetail() as watching:
+            return [] if watching.reason is None else [styled(watching.reason, "yellow")]
+        case ExpiredDetail() as expired:
+            return [styled(expired.reason)]
         case dict() as unknown:
             return [styled(f"{name}: {value}") for name, value in unknown.items()]
         case _:
