@@ -112,7 +112,9 @@ class RestingOrder(msgspec.Struct, frozen=True, rename="camel", gc=False):
     not_before: str | None = None
     parent_id: str | None = None
     legs: tuple[Leg, ...] = ()
-    updated_at: str = ""
+    mint: str | None = None
+    filters: LaunchFilters | None = None
+    migrations: bool = False
     created_at: str = ""
 
 

@@ -12,6 +12,7 @@ from bestex.domain.errors import BestexError, EngineFencedError, JournalUnavaila
 from bestex.domain.events import timestamp_text
 from bestex.domain.tokens import TokenRegistry
 from bestex.engine.intake import (
+    CALLER,
     Accepted,
     HaltedError,
     Intake,
@@ -22,9 +23,6 @@ from bestex.engine.intake import (
 )
 
 _log = structlog.get_logger(__name__)
-
-CALLER: Final = "local"
-"""The one implicit caller, until there are keys."""
 
 RETRY_AFTER_S: Final = 1
 

@@ -8,7 +8,7 @@ from litestar import Controller, Request, get, post
 from litestar.di import NamedDependency
 from litestar.params import FromPath, JSONBody
 
-from bestex.api.execute import CALLER, require_json
+from bestex.api.execute import require_json
 from bestex.api.problems import FieldProblem, ProblemError
 from bestex.api.requests import read_object, read_order_id
 from bestex.domain.errors import NotFoundError
@@ -16,6 +16,7 @@ from bestex.domain.events import timestamp_text
 from bestex.domain.money import AmountError, parse_amount
 from bestex.domain.orders import OrderView
 from bestex.domain.tokens import TokenRegistry
+from bestex.engine.intake import CALLER
 from bestex.engine.errors import ContradictedError, JournalBehindError, NotHaltedError, NotUnknownError
 from bestex.engine.operator import Operator
 from bestex.engine.reconciliation import Progress, Reconciled

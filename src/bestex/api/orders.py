@@ -121,7 +121,7 @@ class OrderRoutes(Controller):
     async def cancel(self, order_id: OrderId, reader: NamedDependency[OrderReader]) -> Response[OrderView]:
         """Before signing: 200, cancelled. After it: 202 with `cancelRequested`; no further attempt is made."""
         try:
-            view = await reader.engine.cancel(read_order_id(order_id))
+            view = await reader.engine.orders.cancel(read_order_id(order_id))
         except NotFoundError as error:
             raise ProblemError("order-not-found", str(error)) from error
         except AlreadyEndedError as error:

@@ -177,8 +177,9 @@ class FailedDetail(msgspec.Struct, frozen=True, rename="camel", omit_defaults=Tr
 
 
 class CancelledDetail(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
-    by: str  # "client", "deadman", or "operator" where that one decided that it did not execute
+    by: str  # "client", "deadman", "engine", or "operator" where that one decided that it did not execute
     previous: AttemptStory | None = None  # the attempt that was given up, when the cancel waited for that
+    reason: str | None = None
 
 
 class ExpiredDetail(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):

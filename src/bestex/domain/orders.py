@@ -1,7 +1,7 @@
 """What a client asks for, and the state an order is in: the fold of its events."""
 
 from enum import StrEnum
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 from msgspec.structs import replace
@@ -194,9 +194,16 @@ def order_after(order: Order, event: Event) -> Order:
 
 
 def _changed(order: Order, changes: Changes) -> Order:
-    changed = {name: value for name in _CHANGED_TERMS if (value := getattr(changes, name)) is not None}
+    changed = _changed_terms(changes)
     slippage_bps = order.slippage_bps if changes.slippage_bps is None else changes.slippage_bps
     return replace(order, slippage_bps=slippage_bps, terms=replace(order.terms, **changed))
+
+
+def _changed_terms(changes: Changes) -> dict[str, Any]:
+    changed = {name: value for name in _CHANGED_TERMS if (value := getattr(changes, name)) is not None}
+    if changes.expires_at is not None:
+        changed["time_in_force"] = TimeInForce.GTT
+    return changed
 
 
 _CHANGED_TERMS: Final = ("limit_price", "min_amount_out", "trigger_price", "expires_at")
@@ -250,6 +257,7 @@ class OrderView(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True)
     fee_paid: str | None = None  # network fee, in SOL
     commitment: str | None = None
     failure: FailedDetail | None = None
+    gone: bool = False  # lost to a fork, and it can never land any more
     # What follows stands there for orders of some kinds only; terms as they are after the client's changes.
     parent_id: str | None = None
     slice_number: int | None = None
@@ -401,7 +409,7 @@ class OrderState:
     def _view_with_terms(self, pending: PendingDetail) -> OrderView:
         changes = self._terms if self._terms is not None else Changes()
         terms = {name: getattr(pending, name) for name in _TERMS}
-        terms |= {name: value for name in _CHANGED_TERMS if (value := getattr(changes, name)) is not None}
+        terms |= _changed_terms(changes)
         trigger, confirmed = self.trigger, self.confirmed
         found = trigger if trigger is not None and trigger.mint is not None else None  # what a sniper buys
         return replace(
@@ -450,6 +458,7 @@ class OrderState:
             fee_paid=confirmed.fee_paid if confirmed else None,
             commitment=confirmed.commitment if confirmed else None,
             failure=self.failure,
+            gone=confirmed.gone if confirmed else False,
         )
 
 

@@ -26,6 +26,7 @@ from bestex.domain.events import (
     RoutingDetail,
     SignedTransaction,
     SubmittedDetail,
+    Trigger,
     seal,
 )
 from bestex.domain.lifecycle import Status
@@ -35,6 +36,7 @@ from bestex.domain.terms import Kind
 from bestex.domain.tokens import Token, TokenRegistry
 from bestex.ports import WalletTransaction
 
+ADOPTED: Final = "adopted"  # the trigger of a watched order that was found executed
 REASON: Final = "adopted from the wallet's history: the journal did not know this attempt"
 
 
@@ -81,7 +83,8 @@ def adopt(
     if not events:
         writer.add(Status.PENDING, 0, order.pending_detail(), seal(order.sealed_tokens()))
     for landing in unknown:
-        writer.add(Status.ROUTING, landing.attempt, RoutingDetail(REASON, given_up))
+        trigger = _trigger(order) if state.status is Status.WATCHING else None
+        writer.add(Status.ROUTING, landing.attempt, RoutingDetail(REASON, given_up, trigger=trigger))
         writer.add(Status.BUILDING, landing.attempt, _building(landing, order.token_out))
         submitted = SubmittedDetail(landing.venue, landing.signature, adopted=True)
         writer.add(Status.SUBMITTED, landing.attempt, submitted, seal(_transaction(landing)))
@@ -106,6 +109,13 @@ def order_of_landing(landing: WalletTransaction, tokens: TokenRegistry) -> Order
         slippage_bps=0,
         created_us=landing.landed_us,
     )
+
+
+def _trigger(order: Order) -> Trigger:
+    """A watched order fired, and the journal does not know why."""
+    if order.kind is not Kind.SNIPER:
+        return Trigger(kind=ADOPTED)
+    return Trigger(kind=ADOPTED, mint=order.token_out.mint, decimals=order.token_out.decimals, pair=order.pair.name)
 
 
 class _Writer:

@@ -1,32 +1,36 @@
 """The engine: intake, dispatch, executor, landing and recovery, put together."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import msgspec
 import structlog
 
-from bestex.domain.errors import AppendRefusedError, JournalError, NotFoundError
-from bestex.domain.events import AttemptStory, CancelledDetail, Event, SubmittedDetail
+from bestex.domain.errors import JournalError
+from bestex.domain.events import AttemptStory, ConfirmedDetail, StoredEvent
 from bestex.domain.lifecycle import Status
-from bestex.domain.orders import OrderState, OrderView, fold
+from bestex.domain.orders import Order
 from bestex.domain.tokens import TokenRegistry
+from bestex.engine.dead_man import DeadManSwitches
 from bestex.engine.decision import Done, Execute, decide
 from bestex.engine.dispatch import InlineDispatcher
-from bestex.engine.errors import AlreadyEndedError, JournalBehindError
 from bestex.engine.executor import Executor
-from bestex.engine.intake import Intake, IntakeLimits
+from bestex.engine.exits import exits_append
+from bestex.engine.funds import Funds
+from bestex.engine.intake import CALLER, Intake, IntakeLimits
 from bestex.engine.landing import Landing, LandingLimits
+from bestex.engine.open_orders import OpenOrders
 from bestex.engine.order_log import OrderLog
 from bestex.engine.patience import PatientChain
+from bestex.engine.rearming import RearmPolicy
 from bestex.engine.recovery import Recovery
 from bestex.engine.retry import RetryPolicy
 from bestex.engine.signing import SigningGate
-from bestex.ports import Append, Chain, Clock, Ids, Journal, Lease
+from bestex.engine.watch import Watch
+from bestex.ports import Append, Chain, Clock, DeadMan, Ids, Journal, Lease, MarketData, TriggerStore, Wallet
 from bestex.routing.router import Router
 
-CANCEL_TRIES: Final = 20
 REFOLD_PAUSE_S: Final = 0.5
 SWEEP_EVERY_S: Final = 5.0
 HELD_PAGE: Final = 1_000
@@ -59,6 +63,7 @@ class EngineLimits(msgspec.Struct, frozen=True):
     intake: IntakeLimits = IntakeLimits()
     landing: LandingLimits = LandingLimits()
     retry: RetryPolicy = RetryPolicy()
+    rearming: RearmPolicy = RearmPolicy()
     build_deadline_s: float = 5.0  # for a venue to build and sign
     chain_deadline_s: float = 5.0  # for an answer of the chain's endpoint
 
@@ -71,19 +76,42 @@ class Engine:
         journal: Journal,
         router: Router,
         chain: Chain,
+        wallet: Wallet,
+        market: MarketData,
+        store: TriggerStore,
         tokens: TokenRegistry,
         clock: Clock,
         ids: Ids,
         limits: EngineLimits,
     ) -> None:
+        """To be given every commit of the journal: `journal.listen(engine.committed)`."""
         self._journal = journal
         self._clock = clock
         self.dispatcher = InlineDispatcher(limits.concurrency)
         self.chain = patient = PatientChain(chain, limits.chain_deadline_s)
         self.gate = SigningGate()
-        self.landing = Landing(patient, clock, ids, limits.landing, self._not_executed, self.refold)
-        self._executor = Executor(router, self.landing, self.gate, limits.retry, limits.build_deadline_s, clock, ids)
+        self.funds = Funds(wallet)
         self._recovery = Recovery(journal, clock, tokens, self.gate)
+        self.watch = Watch(
+            journal, store, market, self._recovery, tokens, clock, self.gate, CALLER, self._fired, self._accepted
+        )
+        self.landing = Landing(
+            patient, clock, ids, limits.landing, self._not_executed, self.refold, self.exits_of, self.watch.refresh
+        )
+        self._executor = Executor(
+            router,
+            self.landing,
+            self.gate,
+            self.funds,
+            limits.retry,
+            limits.rearming,
+            limits.build_deadline_s,
+            clock,
+            ids,
+            self.watch.rest,
+        )
+        self.orders = OpenOrders(journal, clock, self.gate, tokens)
+        self.dead_man = DeadManSwitches(store, clock, self._cancel_resting)
         self._recovering = False
         self._strays: dict[str, int] = {}  # unsettled orders that nobody here was at, when last swept; with their seq
         self.intake = Intake(
@@ -94,7 +122,9 @@ class Engine:
             self.gate,
             lambda: self.dispatcher.waiting,
             lambda: self.open_orders,
-            self._go_on,
+            self.watch,
+            self.funds,
+            self._accepted,
         )
 
     @property
@@ -106,7 +136,14 @@ class Engine:
         """Land what has been sent and sweep up what was left, for ever."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self.landing.run())
+            tasks.create_task(self.watch.run())
+            tasks.create_task(self.dead_man.run())
             tasks.create_task(self._sweep_regularly())
+
+    def committed(self, events: Sequence[StoredEvent]) -> None:
+        """Follow what has been committed; a listener of the journal."""
+        self.funds.committed(events)
+        self.watch.committed(events)
 
     async def recover(self, on_progress: Callable[[Recovered, int], None] | None = None) -> Recovered:
         """Take over the unsettled orders that no living engine holds, however often it takes; what became of them.
@@ -195,45 +232,43 @@ class Engine:
         self.intake.closed = True
         await self.dispatcher.stop()
 
-    async def cancel(self, order_id: str) -> OrderView:
-        """Cancel before signing at once; after it, note the wish: no further attempt is made.
+    async def watch_again(self, on_progress: Callable[[int, int], None] | None = None) -> int:
+        """Take up the watched orders and the dead-man switches, however often it takes; how many orders.
 
-        Raises `NotFoundError`, `AlreadyEndedError`, `JournalBehindError` as long as the order may have executed without
-        the journal's knowing, or `JournalError` when the journal cannot be written.
+        `on_progress` gets how many orders have been taken up so far, and how many there are.
         """
-        for _ in range(CANCEL_TRIES):
-            events = [stored.event for stored in await self._journal.events(order_id)]
-            if not events:
-                raise NotFoundError(f"there is no order {order_id}")
-            state = fold(events)
-            if state.ended:
-                raise AlreadyEndedError(f"order {order_id} has ended as {state.status}")
-            if state.cancel_requested:
-                return state.view()
-            if self.gate.journal_is_behind:
-                raise JournalBehindError(f"order {order_id} may have executed: the journal is not reconciled yet")
+        while True:
             try:
-                await self._append_cancel(state)
-            except AppendRefusedError:
-                continue  # the order moved on meanwhile: look again
-            return state.view()
-        raise JournalError(f"order {order_id} moved on {CANCEL_TRIES} times while it was to be cancelled")
+                watched = await self.watch.rebuild(on_progress)
+                await self.dead_man.load()
+            except JournalError as error:
+                _log.warning("watch.interrupted", error=str(error))
+                await self._clock.sleep(REFOLD_PAUSE_S)
+            else:
+                return watched
 
-    async def _append_cancel(self, state: OrderState) -> None:
-        base_seq, base_status = state.seq, state.status
-        signed = base_status is Status.SUBMITTED
-        event = Event(
-            order_id=state.order_id,
-            seq=base_seq + 1,
-            status=Status.SUBMITTED if signed else Status.CANCELLED,
-            attempt=state.attempt,
-            at_us=self._clock.now_us(),
-            detail=SubmittedDetail(cancel_requested=True) if signed else CancelledDetail("client"),
-        )
-        state.apply(event)
-        await self._journal.append(Append(state.order_id, base_seq, base_status, None, (event,), state.view()))
+    def _accepted(self, log: OrderLog) -> None:
+        if log.order.rests:
+            self.watch.rest(log)
+        else:
+            self._go_on(log)
+
+    def _fired(self, log: OrderLog) -> None:
+        self.dispatcher.dispatch(log.order.id, lambda: self._executor.execute(log, fired=True))
+
+    def exits_of(self, entry: Order, confirmed: ConfirmedDetail) -> Append | None:
+        """The rows that make the exits of an executed entry, to be stored with its `confirmed`; None without exits."""
+        if entry.terms.exits is None:
+            return None
+        return exits_append(self._journal, self._clock, entry, confirmed, CALLER)
+
+    async def _cancel_resting(self, switch: DeadMan) -> None:
+        await self.orders.cancel_many(by="deadman", resting_only=True, keeps_stops=switch.keeps_stops)
 
     def _go_on(self, log: OrderLog) -> None:
+        if log.state.status is Status.WATCHING:
+            self.watch.rest(log)
+            return
         decision = decide(log.state, log.transaction, None)
         match decision:
             case Done():
@@ -241,6 +276,8 @@ class Engine:
             case Execute():
                 self.dispatcher.dispatch(log.order.id, lambda: self._executor.execute(log))
             case _:
+                if log.state.status is Status.SUBMITTED:
+                    self.funds.hold(log.order)
                 self.landing.resume(log)
 
     def _not_executed(self, log: OrderLog, story: AttemptStory) -> None:
@@ -255,6 +292,7 @@ class Engine:
             try:
                 row = await self._journal.order(order_id)
                 if row is None or row.lease_owner != self._journal.engine_id:
+                    self.funds.release(order_id)  # it waits again, or another executes it
                     return
                 logs = await self._recovery.read([Lease(order_id, row.lease_epoch)])
             except JournalError as error:

@@ -3,6 +3,9 @@
 BestexError
 ├── AlreadyEndedError      there is nothing to cancel
 ├── JournalBehindError     nothing may be signed, and no order ended, before the journal is reconciled
+├── NotWatchingError       it does not wait any more: it cannot be changed
+├── BadChangeError         a change does not fit the order
+├── BeyondTriggerError     the price is beyond the trigger already
 ├── NotHaltedError         reconcile only while nothing is signed
 ├── NotUnknownError        there is nothing for a person to decide
 └── ContradictedError      the chain says otherwise than the person
@@ -29,3 +32,23 @@ class NotUnknownError(BestexError):
 
 class ContradictedError(BestexError):
     """The chain shows, or may still show, the opposite of what a person decided."""
+
+
+class NotWatchingError(BestexError):
+    """The order does not wait for anything now: it cannot be changed."""
+
+
+class FieldError(BestexError):
+    """One field of a request does not fit what there is."""
+
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__(message)
+        self.field = field  # as clients write it
+
+
+class BadChangeError(FieldError):
+    """A change does not fit the order."""
+
+
+class BeyondTriggerError(FieldError):
+    """The price is beyond the trigger already."""

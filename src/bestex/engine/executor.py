@@ -1,6 +1,8 @@
 """Execute an order: attempts of route, build and submit until one is sent or the order ends."""
 
+from collections.abc import Callable
 from contextlib import suppress
+from typing import Final
 
 import structlog
 
@@ -16,21 +18,28 @@ from bestex.domain.events import (
     AttemptStory,
     BuildingDetail,
     CancelledDetail,
+    ExpiredDetail,
     SignedTransaction,
     SubmittedDetail,
+    WatchingDetail,
     seal,
+    timestamp_text,
 )
 from bestex.domain.lifecycle import Status
 from bestex.domain.money import format_amount, min_amount_out
 from bestex.domain.route import QuoteRequest, SwapRequest
 from bestex.engine.deadline import within
+from bestex.engine.funds import Funds
 from bestex.engine.landing import Landing
 from bestex.engine.order_log import OrderLog
+from bestex.engine.rearming import Next, RearmPolicy, is_expired, next_step
 from bestex.engine.retry import RetryPolicy
 from bestex.engine.signing import SigningGate
 from bestex.ports import Clock, Ids
 from bestex.routing.choose import NotChosen
 from bestex.routing.router import Router
+
+_TIME_IS_UP: Final = "its time is up"
 
 _log = structlog.get_logger(__name__)
 
@@ -43,11 +52,18 @@ class Executor:
         router: Router,
         landing: Landing,
         gate: SigningGate,
+        funds: Funds,
         policy: RetryPolicy,
+        rearming: RearmPolicy,
         build_deadline_s: float,
         clock: Clock,
         ids: Ids,
+        waits_again: Callable[[OrderLog], None],
     ) -> None:
+        """`waits_again` gets the watched orders that fired, did not execute, and are watched again."""
+        self._funds = funds
+        self._rearming = rearming
+        self._waits_again = waits_again
         self._router = router
         self._landing = landing
         self._gate = gate
@@ -57,10 +73,11 @@ class Executor:
         self._ids = ids
         self.submitting: set[str] = set()  # orders between their signature and its first send: better not stopped
 
-    async def execute(self, log: OrderLog, given_up: AttemptStory | None = None) -> None:
+    async def execute(self, log: OrderLog, given_up: AttemptStory | None = None, *, fired: bool = False) -> None:
         """Execute the order from where its events left off; `given_up` is its last attempt, proven not executed.
 
-        Returns when the order has been sent, has ended, or has been taken over by another writer.
+        `fired`: its first attempt has just begun. Returns when the order has been sent, has ended, waits for its trigger
+        again, or has been taken over by another writer.
         """
         try:
             if log.state.ended:
@@ -68,7 +85,7 @@ class Executor:
             if log.state.status is Status.SUBMITTED and given_up is None:
                 self._landing.resume(log)  # an open attempt is resolved before anything else
                 return
-            await self._attempts(log, given_up)
+            await self._attempts(log, given_up, fired)
         except AppendRefusedError:
             self._landing.reload(log)  # a cancel, or another engine: what stands in the journal decides
         except EngineFencedError:
@@ -87,40 +104,82 @@ class Executor:
             self._landing.reload(log)
             return
         with suppress(JournalError):  # the sweep takes it up again
-            await log.failed(log.story(FailureCode.INTERNAL, f"a defect of the engine: {type(error).__name__}"))
+            await self._give_up(log, log.story(FailureCode.INTERNAL, f"a defect of the engine: {type(error).__name__}"))
 
-    async def _attempts(self, log: OrderLog, given_up: AttemptStory | None) -> None:
+    async def _attempts(self, log: OrderLog, given_up: AttemptStory | None, begun: bool) -> None:
         while True:
             paused_s = None
             if self._gate.journal_is_behind:  # a later attempt may have executed: it must not end here either
                 self._gate.held.add(log.order.id)
                 return
             if given_up is not None:
-                if log.state.cancel_requested:
-                    await log.record(Status.CANCELLED, CancelledDetail("client", given_up))
+                if await self._give_up(log, given_up):
                     return
-                if not self._policy.allows(given_up.attempt, FailureCode(given_up.code)):
-                    await log.failed(given_up)
-                    return
-                paused_s = self._policy.pause_s(given_up.attempt, self._ids.fraction())
+                paused_s = self._policy.pause_s(log.attempts_since_fired, self._ids.fraction())
                 await self._clock.sleep(paused_s)
+            elif is_expired(log.order, self._clock.now_us()):
+                await log.record(Status.EXPIRED, ExpiredDetail(_TIME_IS_UP))
+                return
             if self._gate.halt is not None:
                 self._gate.held.add(log.order.id)
                 return
             # An attempt cut short before its signature was committed starts again under the same number.
-            attempt = given_up.attempt + 1 if given_up is not None else max(1, log.state.attempt)
-            begun = log.routing(attempt, given_up, paused_s)
-            if given_up is not None:
-                await begun  # a cancel that came meanwhile must be noticed before anything is signed again
+            if not begun:
+                attempt = given_up.attempt + 1 if given_up is not None else max(1, log.state.attempt)
+                recorded = log.routing(attempt, given_up, paused_s)
+                if given_up is not None:
+                    await recorded  # a cancel that came meanwhile must be noticed before anything is signed again
+            begun = False
             given_up = await self._attempt(log)
             if given_up is None and log.state.status is Status.SUBMITTED:
                 return
+
+    async def _give_up(self, log: OrderLog, story: AttemptStory) -> bool:
+        """End the order whose attempt was given up, or have it wait again; False: it may try again."""
+        code = FailureCode(story.code)
+        match next_step(log.order, log.state, code, self._policy, self._clock.now_us()):
+            case Next.TRY_AGAIN:
+                return False
+            case Next.CANCEL:
+                await log.record(Status.CANCELLED, CancelledDetail("client", story))
+            case Next.EXPIRE:
+                await self._expire(log, story)
+            case Next.FAIL if code is FailureCode.EXPIRES_TOO_SOON:
+                await self._expire(log, story)
+            case Next.FAIL:
+                await log.failed(story)
+            case Next.WAIT_AGAIN:
+                await log.watch(self._waiting_again(log, story))
+                self._waits_again(log)
+        return True
+
+    async def _expire(self, log: OrderLog, story: AttemptStory) -> None:
+        """Record the expiry, when its time has come: a transaction could not land any more before that."""
+        expires_us = log.order.expires_us
+        if expires_us is not None and not log.order.is_immediate:
+            await self._clock.sleep(max(0.0, (expires_us - self._clock.now_us()) / 1e6))
+        reason = f"{story.code}: {story.message}" if log.order.is_immediate else _TIME_IS_UP
+        await log.record(Status.EXPIRED, ExpiredDetail(reason, story))
+
+    def _waiting_again(self, log: OrderLog, story: AttemptStory) -> WatchingDetail:
+        now_us = self._clock.now_us()
+        not_before_us = now_us + round(self._rearming.pause_s(log.state.fired) * 1e6)
+        if story.code == FailureCode.EXPIRES_TOO_SOON:
+            not_before_us = max(not_before_us, log.order.expires_us or 0)
+        reason = f"{story.code}: {story.message}"
+        return WatchingDetail(reason=reason, previous=story, not_before=timestamp_text(not_before_us))
 
     async def _attempt(self, log: OrderLog) -> AttemptStory | None:
         """Route, build, submit; the attempt's story when it is given up.
 
         None when it was sent, and also when a halt came before its signature was on disk: then it begins again.
         """
+        order = log.order
+        if missing := await self._funds.reserve(order):
+            amount = format_amount(missing, order.token_in.decimals)
+            message = f"other orders are about to spend {amount} {order.token_in.symbol} of what it needs"
+            return log.story(FailureCode.INSUFFICIENT_FUNDS, message)
+        log.check()  # while it waited for funds, a cancel may have come
         request = await self._route(log)
         if isinstance(request, AttemptStory):
             return request
@@ -153,8 +212,13 @@ class Executor:
         if isinstance(choice, NotChosen):
             return log.story(choice.error.code, str(choice.error), choice.records)
         quote = choice.quote
-        least = min_amount_out(quote.amount_out, order.slippage_bps)
         decimals = order.token_out.decimals
+        limit = order.limit_out() or 0
+        if quote.amount_out < limit:
+            offered, asked = format_amount(quote.amount_out, decimals), format_amount(limit, decimals)
+            message = f"{quote.venue} pays most, {offered} {order.token_out.symbol}; the limit asks for {asked}"
+            return log.story(FailureCode.LIMIT_NOT_MET, message, choice.records)
+        least = max(limit, min_amount_out(quote.amount_out, order.slippage_bps))
         building = BuildingDetail(
             venue=quote.venue,
             pool=quote.pool,
@@ -173,6 +237,7 @@ class Executor:
             amount_in=order.amount_in,
             min_amount_out=least,
             quote=quote,
+            expires_us=order.expires_us,
         )
 
     async def _build(self, log: OrderLog, request: SwapRequest) -> SignedTransaction | AttemptStory:

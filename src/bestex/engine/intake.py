@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from hashlib import blake2b
+from typing import Final
 
 import msgspec
 
@@ -12,16 +13,20 @@ from bestex.domain.errors import (
     JournalUnavailableError,
     OutcomeUnknownError,
 )
-from bestex.domain.events import seal
 from bestex.domain.lifecycle import Status
 from bestex.domain.orders import Order, OrderState
 from bestex.domain.terms import NO_TERMS, Kind, Terms
 from bestex.domain.tokens import Token
+from bestex.engine.funds import Funds
 from bestex.engine.order_log import OrderLog
 from bestex.engine.signing import SigningGate
+from bestex.engine.watch import Watch
 from bestex.ports import Clock, Ids, Journal, NewOrder
 
-FIRST_LEASE_EPOCH = 1
+FIRST_LEASE_EPOCH: Final = 1
+
+CALLER: Final = "local"
+"""The one implicit caller, until there are keys."""
 
 
 class OrderRequest(msgspec.Struct, frozen=True):
@@ -34,6 +39,19 @@ class OrderRequest(msgspec.Struct, frozen=True):
     slippage_bps: int
     client_order_id: str | None = None
     terms: Terms = NO_TERMS
+
+    def order(self, order_id: str, now_us: int) -> Order:
+        return Order(
+            order_id,
+            self.kind,
+            self.token_in,
+            self.token_out,
+            self.amount_in,
+            self.slippage_bps,
+            now_us,
+            self.client_order_id,
+            self.terms,
+        )
 
     def fingerprint(self) -> bytes:
         """The same for the same request however it was written down."""
@@ -53,6 +71,8 @@ class OrderRequest(msgspec.Struct, frozen=True):
 class Accepted(msgspec.Struct, frozen=True):
     order_id: str
     created_us: int  # Unix time, microseconds
+    status: Status = Status.PENDING  # `watching` for an order that waits
+    covered: bool | None = None  # of one that waits: whether the wallet covers it now, as far as is known
 
 
 class IntakeFullError(BestexError):
@@ -83,7 +103,8 @@ class PendingOutcomeError(OutcomeUnknownError):
 
 class IntakeLimits(msgspec.Struct, frozen=True):
     waiting: int = 10_000  # orders accepted and not executing yet
-    open: int = 100_000  # orders accepted and not ended: those that wait for proof too
+    open: int = 100_000  # orders accepted and not ended: those that wait for proof too, watched ones excepted
+    watched: int = 2_000_000
     answer_s: float = 5.0  # how long a client waits for the commit
 
 
@@ -99,6 +120,8 @@ class Intake:
         gate: SigningGate,
         waiting: Callable[[], int],
         opened: Callable[[], int],
+        watch: Watch,
+        funds: Funds,
         accepted: Callable[[OrderLog], None],
     ) -> None:
         """`waiting` and `opened` count the orders that wait to be executed, and all that have not ended.
@@ -113,6 +136,8 @@ class Intake:
         self._waiting = waiting
         self._opened = opened
         self._answers: set[asyncio.Future[None]] = set()
+        self._watch = watch
+        self._funds = funds
         self._accepted = accepted
         self._loop = asyncio.get_running_loop()
         self._committing = 0
@@ -132,6 +157,8 @@ class Intake:
             raise IntakeFullError(f"{self._limits.waiting} orders wait already")
         if self._committing + self._opened() >= self._limits.open:
             raise IntakeFullError(f"{self._limits.open} orders are open already")
+        if request.kind is not Kind.MARKET and self._committing + len(self._watch) >= self._limits.watched:
+            raise IntakeFullError(f"{self._limits.watched} orders are watched already")
         if idempotency_key is None and request.client_order_id is None:
             return await self._store(request, caller, None, frozenset())
         keys = {("idempotency", idempotency_key), ("client", request.client_order_id)}
@@ -144,7 +171,13 @@ class Intake:
             if not duplicate.same_request:
                 raise KeyReusedError(f"the key belongs to order {duplicate.order_id}, another request") from duplicate
             first = (await self._journal.events(duplicate.order_id))[0].event
-            return Accepted(first.order_id, first.at_us)
+            return self._answer_for(request.order(first.order_id, first.at_us))
+
+    def _answer_for(self, order: Order) -> Accepted:
+        if not order.rests:
+            return Accepted(order.id, order.created_us)
+        covered = self._funds.covers(order.token_in.mint, order.amount_in)
+        return Accepted(order.id, order.created_us, Status.WATCHING, covered)
 
     def answer_open(self) -> None:
         """Answer the clients that still wait for a commit, with what is known; for an engine that stops."""
@@ -155,16 +188,9 @@ class Intake:
         self, request: OrderRequest, caller: str, idempotency_key: str | None, held: frozenset[tuple[str, str, str]]
     ) -> Accepted:
         began = self._clock.monotonic()
-        order = Order(
-            self._ids.order_id(),
-            request.kind,
-            request.token_in,
-            request.token_out,
-            request.amount_in,
-            request.slippage_bps,
-            self._clock.now_us(),
-            request.client_order_id,
-        )
+        order = request.order(self._ids.order_id(), self._clock.now_us())
+        if order.rests:
+            self._watch.check(order)
         new = NewOrder(
             order.id,
             order.kind.value,
@@ -174,8 +200,8 @@ class Intake:
             request.client_order_id,
             request.fingerprint() if idempotency_key or request.client_order_id else b"",
         )
-        log = OrderLog(self._journal, self._clock, order, OrderState(), FIRST_LEASE_EPOCH)
-        appended = log.record(Status.PENDING, order.pending_detail(), sealed=seal(order.sealed_tokens()), new=new)
+        log = OrderLog(self._journal, self._clock, order, OrderState(), 0 if order.rests else FIRST_LEASE_EPOCH)
+        appended = log.accept(new)
         self._committing += 1
         self._keys |= held  # until the outcome is known, whatever the client is told before
         answered: asyncio.Future[None] = self._loop.create_future()
@@ -188,7 +214,7 @@ class Intake:
             self._answers.discard(answered)
             late.cancel()
         self._check_answer(appended, order.id)
-        return Accepted(order.id, log.state.created_us)
+        return self._answer_for(order)
 
     def _committed(
         self,

@@ -24,12 +24,13 @@ from bestex.domain.events import (
     timestamp_text,
 )
 from bestex.domain.lifecycle import Status
+from bestex.domain.orders import Order
 from bestex.domain.route import Fill
 from bestex.engine.decision import Answer, Confirm, Done, Execute, Finalize, GiveUp, Look, Lose, decide
 from bestex.engine.fills import confirmed_detail, note_of
 from bestex.engine.landing_table import LandingTable, Waiting
 from bestex.engine.order_log import OrderLog
-from bestex.ports import BlockHeight, Chain, Clock, Ids, TransactionStatus
+from bestex.ports import Append, BlockHeight, Chain, Clock, Ids, TransactionStatus
 
 MAX_SIGNATURES_A_CALL: Final = 256
 LOOKS_AT_ONCE: Final = 8
@@ -71,8 +72,15 @@ class Landing:
         limits: LandingLimits,
         not_executed: Callable[[OrderLog, AttemptStory], None],
         refold: Callable[[str], None],
+        exits_of: Callable[[Order, ConfirmedDetail], Append | None],
+        watch: Callable[[str], None],
     ) -> None:
-        """`not_executed` gets orders whose attempt is proven not executed, `refold` the ids of those to read anew."""
+        """`not_executed` gets orders whose attempt is proven not executed, `refold` the ids of those to read anew.
+
+        `exits_of` gives the order that an executed entry brings with it, and `watch` gets its id once it is on disk.
+        """
+        self._exits_of = exits_of
+        self._watch = watch
         self._chain = chain
         self._clock = clock
         self._ids = ids
@@ -318,21 +326,35 @@ class Landing:
 
     def _note(self, waiting: Waiting, detail: ConfirmedDetail) -> None:
         """Record what is known of an executed swap; it stays in the table until it is final."""
-        if self._record(waiting, Status.CONFIRMED, detail):
+        exits = self._exits_of(waiting.log.order, detail) if waiting.is_open else None
+        if self._record(waiting, Status.CONFIRMED, detail, exits):
             waiting.look_at = self._clock.monotonic() + self._limits.finality_every_s
             self._table.put(waiting)
 
-    def _record(self, waiting: Waiting, status: Status, detail: ConfirmedDetail | SubmittedDetail) -> bool:
+    def _record(
+        self,
+        waiting: Waiting,
+        status: Status,
+        detail: ConfirmedDetail | SubmittedDetail,
+        companion: Append | None = None,
+    ) -> bool:
         """Append to the order's log; False when the order has moved on, and is read anew."""
         log = waiting.log
         try:
-            appended = log.record(status, detail)
+            appended = log.record(status, detail, companion=companion)
         except JournalError:
             self.reload(log)
             return False
         if not log.state.settled:  # else nothing comes after it; should it be refused, the sweep finds the order
             appended.add_done_callback(partial(self._recorded, log))
+        if companion is not None:
+            appended.add_done_callback(partial(self._made, companion.order_id))
         return True
+
+    def _made(self, order_id: str, appended: "asyncio.Future[int]") -> None:
+        """The exits are on disk with their entry; where they are not, another view of the entry makes them."""
+        if not appended.cancelled() and appended.exception() is None:
+            self._watch(order_id)
 
     def _recorded(self, log: OrderLog, appended: "asyncio.Future[int]") -> None:
         """What was refused is decided again on what stands in the journal; of other errors the sweep does it."""

@@ -8,9 +8,9 @@ import msgspec
 import structlog
 
 from bestex.domain.errors import AppendRefusedError, BestexError, JournalError, NotFoundError
-from bestex.domain.events import Detail, Event
+from bestex.domain.events import LOST, ConfirmedDetail, Detail, Event
 from bestex.domain.lifecycle import Status
-from bestex.domain.orders import OrderView, fold, order_from_pending
+from bestex.domain.orders import OrderView, fold, order_as_it_stands
 from bestex.domain.tokens import TokenRegistry
 from bestex.engine.engine import Engine
 from bestex.engine.errors import JournalBehindError, NotHaltedError
@@ -142,22 +142,34 @@ class Operator:
                 check_it_did_not(resolution, transaction, answer)
                 answer = await look(self._chain, resolution.executed)
             fill = await fill_of(self._chain, resolution.executed)
-            order = order_from_pending(events[0], self._tokens)
+            order = order_as_it_stands(events, self._tokens)
             status = Status.CONFIRMED
             detail = executed_detail(order, state, resolution, signed, transaction, answer, fill)
         else:
             status, detail = not_executed_detail(state, resolution, transaction, answer)
-        view = await self._append(events[-1], state.attempt, status, detail, events)
+        exits = None
+        if isinstance(detail, ConfirmedDetail) and state.confirmed is None and detail.commitment != LOST:
+            exits = self._engine.exits_of(order_as_it_stands(events, self._tokens), detail)
+        view = await self._append(events[-1], state.attempt, status, detail, events, exits)
+        if exits is not None:
+            self._engine.watch.refresh(exits.order_id)
         self._engine.landing.forget(transaction.signature)
         _log.warning("order.resolved", order_id=state.order_id, executed=resolution.executed, note=resolution.note)
         return view
 
     async def _append(
-        self, last: Event, attempt: int, status: Status, detail: Detail, events: list[Event]
+        self,
+        last: Event,
+        attempt: int,
+        status: Status,
+        detail: Detail,
+        events: list[Event],
+        companion: Append | None,
     ) -> OrderView:
         event = Event(last.order_id, last.seq + 1, status, attempt, self._clock.now_us(), detail)
         view = fold([*events, event]).view()
-        await self._journal.append(Append(last.order_id, last.seq, last.status, None, (event,), view))
+        append = Append(last.order_id, last.seq, last.status, None, (event,), view, companion=companion)
+        await self._journal.append(append)
         return view
 
     def start_reconciling(self, caller: str) -> None:

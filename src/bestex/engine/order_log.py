@@ -12,10 +12,13 @@ from bestex.domain.events import (
     RoutingDetail,
     SignedTransaction,
     Timings,
+    Trigger,
+    WatchingDetail,
+    seal,
     unseal,
 )
 from bestex.domain.lifecycle import Status
-from bestex.domain.orders import Order, OrderState
+from bestex.domain.orders import Order, OrderState, order_after
 from bestex.ports import Append, Clock, Journal, NewOrder
 
 
@@ -32,24 +35,58 @@ class OrderLog:
         "_sent_at",
         "_signed_at",
         "epoch",
+        "leased",
         "order",
         "state",
         "transaction",
     )
 
-    def __init__(self, journal: Journal, clock: Clock, order: Order, state: OrderState, epoch: int) -> None:
+    def __init__(
+        self, journal: Journal, clock: Clock, order: Order, state: OrderState, epoch: int, *, leased: bool = True
+    ) -> None:
+        """`epoch`: of the order's last lease; `leased`: whether this engine holds it. Of a watched order nobody does."""
         self._journal = journal
         self._clock = clock
         self._last: asyncio.Future[int] | None = None
         self.order = order
         self.state = state
-        self.epoch = epoch  # of the lease under which this engine executes the order
+        self.epoch = epoch
+        self.leased = leased
         self.transaction: SignedTransaction | None = None  # of the latest attempt that was signed
         self._accept_ms: float | None = None
         self._signed_at: float | None = None  # this and the next: of the attempt, by the clock's `monotonic`
         self._committed_at: float | None = None
         self._sent_at: float | None = None
         self._seen_at: float | None = None
+
+    def accept(self, new: NewOrder) -> "asyncio.Future[int]":
+        """Append the order itself; one that rests waits from its first commit on."""
+        self._last = self._journal.append(self.draft_new(new))
+        return self._last
+
+    def draft_new(self, new: NewOrder) -> Append:
+        """The rows of the order itself."""
+        order = self.order
+        sealed = seal(order.sealed_tokens())
+        first = Event(order.id, 1, Status.PENDING, 0, order.created_us, order.pending_detail(), sealed)
+        if not order.rests:
+            return self._draft((first,), new)
+        self.leased = False
+        return self._draft((first, Event(order.id, 2, Status.WATCHING, 0, order.created_us, WatchingDetail())), new)
+
+    def fire(self, trigger: Trigger) -> "asyncio.Future[int]":
+        """Begin to execute a watched order: its next attempt, under a lease that is taken with it."""
+        self._signed_at = self._committed_at = self._sent_at = self._seen_at = None
+        self.epoch += 1
+        self.leased = True
+        detail = RoutingDetail(trigger=trigger)
+        return self.record(Status.ROUTING, detail, attempt=self.state.attempt + 1, takes_lease=True)
+
+    def watch(self, detail: WatchingDetail, companion: Append | None = None) -> "asyncio.Future[int]":
+        """Have the order wait, or note something while it does; its lease is let go."""
+        appended = self.record(Status.WATCHING, detail, companion=companion)
+        self.leased = False
+        return appended
 
     def record(
         self,
@@ -59,7 +96,8 @@ class OrderLog:
         attempt: int | None = None,
         transaction: SignedTransaction | None = None,
         sealed: bytes = b"",
-        new: NewOrder | None = None,
+        takes_lease: bool = False,
+        companion: Append | None = None,
     ) -> "asyncio.Future[int]":
         """Append the order's next event. Await the result where the lifecycle has a barrier.
 
@@ -67,16 +105,29 @@ class OrderLog:
         """
         self.check()
         state = self.state
-        base_seq, base_status = state.seq, state.status
         attempt = state.attempt if attempt is None else attempt
-        event = Event(self.order.id, base_seq + 1, status, attempt, self._clock.now_us(), detail, sealed)
-        state.apply(event)
+        event = Event(self.order.id, state.seq + 1, status, attempt, self._clock.now_us(), detail, sealed)
         if transaction is not None:
             self.transaction = transaction
-        self._last = self._journal.append(
-            Append(self.order.id, base_seq, base_status, self.epoch, (event,), state.view(), new)
-        )
+        self._last = self._journal.append(self._draft((event,), takes_lease=takes_lease, companion=companion))
         return self._last
+
+    def _draft(
+        self,
+        events: tuple[Event, ...],
+        new: NewOrder | None = None,
+        *,
+        takes_lease: bool = False,
+        companion: Append | None = None,
+    ) -> Append:
+        """The rows that bring the order to where it is after `events`, as it is from now on."""
+        state = self.state
+        base_seq, base_status = state.seq, state.status
+        for event in events:
+            state.apply(event)
+            self.order = order_after(self.order, event)
+        epoch = self.epoch if self.leased else None
+        return Append(self.order.id, base_seq, base_status, epoch, events, state.view(), new, takes_lease, companion)
 
     def check(self) -> None:
         """Raise `AppendRefusedError` when an earlier row is known to have been refused."""
@@ -90,6 +141,11 @@ class OrderLog:
         pause_ms = None if paused_s is None else _milliseconds(paused_s)
         self._signed_at = self._committed_at = self._sent_at = self._seen_at = None
         return self.record(Status.ROUTING, RoutingDetail(reason, previous, pause_ms), attempt=attempt)
+
+    @property
+    def attempts_since_fired(self) -> int:
+        """How many attempts have begun, of a watched order since it last fired."""
+        return self.state.attempt - self.state.first_attempt + 1
 
     def failed(self, story: AttemptStory) -> "asyncio.Future[int]":
         """End the order with the story of its last attempt."""

@@ -10,6 +10,7 @@ from typing import Final
 
 import msgspec
 import structlog
+from msgspec.structs import replace
 
 from bestex.domain.errors import (
     AppendRefusedError,
@@ -19,7 +20,7 @@ from bestex.domain.errors import (
 )
 from bestex.domain.events import AttemptStory, Event
 from bestex.domain.lifecycle import Status
-from bestex.domain.orders import fold, order_from_pending
+from bestex.domain.orders import Order, fold, order_as_it_stands
 from bestex.domain.tokens import TokenRegistry
 from bestex.engine.adoption import Adopted, Contradiction, adopt, order_of_landing, unknown_landings
 from bestex.engine.deadline import within
@@ -157,9 +158,7 @@ class Reconciliation:
         if not unknown:
             return
         try:
-            order = (
-                order_from_pending(events[0], self._tokens) if events else order_of_landing(unknown[0], self._tokens)
-            )
+            order = self._order(events, unknown[0])
         except UnknownTokenError as error:
             _log.warning("reconcile.foreign", order_id=order_id, error=str(error))
             result.foreign += [each.signature for each in unknown]
@@ -175,6 +174,13 @@ class Reconciliation:
             result.adopted.append(order_id)
         if adopted.is_new:
             result.unknown_orders.append(order_id)
+
+    def _order(self, events: list[Event], landing: WalletTransaction) -> Order:
+        """The order of a landing that the journal does not know; of a sniper, the chain tells what it bought."""
+        if not events:
+            return order_of_landing(landing, self._tokens)
+        order = order_as_it_stands(events, self._tokens)
+        return replace(order, token_out=self._tokens.get(landing.mint_out)) if not order.token_out.mint else order
 
     async def _given_up(self, events: list[Event]) -> AttemptStory | None:
         """The open attempt's story when it is proven that it did not execute."""

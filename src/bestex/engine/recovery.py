@@ -9,7 +9,7 @@ import structlog
 from bestex.domain.errors import FailureCode, UnknownTokenError
 from bestex.domain.events import AttemptStory, Event, FailedDetail
 from bestex.domain.lifecycle import Status
-from bestex.domain.orders import fold, order_from_pending
+from bestex.domain.orders import fold, order_as_it_stands
 from bestex.domain.tokens import TokenRegistry
 from bestex.engine.order_log import OrderLog, open_transaction
 from bestex.engine.signing import SigningGate
@@ -66,8 +66,8 @@ class Recovery:
             return None
 
     def _log_of(self, events: list[Event], epoch: int) -> OrderLog:
-        order = order_from_pending(events[0], self._tokens)
-        log = OrderLog(self._journal, self._clock, order, fold(events), epoch)
+        order, state = order_as_it_stands(events, self._tokens), fold(events)
+        log = OrderLog(self._journal, self._clock, order, state, epoch, leased=state.status is not Status.WATCHING)
         log.transaction = open_transaction(events)
         return log
 
@@ -90,4 +90,5 @@ class Recovery:
             detail=FailedDetail(story.code, story.message, (*state.attempts, story)),
         )
         state.apply(failed)
-        self._journal.append(Append(lease.order_id, base_seq, base_status, lease.epoch, (failed,), state.view()))
+        epoch = None if base_status is Status.WATCHING else lease.epoch
+        self._journal.append(Append(lease.order_id, base_seq, base_status, epoch, (failed,), state.view()))

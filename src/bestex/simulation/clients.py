@@ -174,7 +174,7 @@ class Client:
         network.luck.struck["cancel"] += 1
         for _ in range(20):
             try:
-                view = await network.call(lambda engine: engine.engine.cancel(order_id))
+                view = await network.call(lambda engine: engine.engine.orders.cancel(order_id))
             except AlreadyEndedError:
                 return
             except (ConnectionLostError, JournalError):

@@ -58,7 +58,7 @@ async def test_an_attempt_read_anew_while_its_fill_is_asked_for_concludes_once()
         small.chain.tells_fills.clear()
         small.chain.tell(signature(order_id), CONFIRMED)
         await small.until(lambda: small.chain.calls["fills"] >= 1)
-        await small.engine.cancel(order_id)  # from here on, the state that landing has is behind
+        await small.engine.orders.cancel(order_id)  # from here on, the state that landing has is behind
         small.chain.tells_fills.set()
         assert (await small.until_status(order_id)).cancel_requested
         await small.clock.advance(5)

@@ -230,7 +230,7 @@ async def test_no_order_ends_on_the_word_of_a_journal_that_is_behind() -> None:
         await small.until(lambda: last_try.id in small.engine.gate.held)
         for order_id in (pending.id, last_try.id):
             with pytest.raises(JournalBehindError):
-                await small.engine.cancel(order_id)
+                await small.engine.orders.cancel(order_id)
             with pytest.raises(JournalBehindError):
                 await at.operator.resolve(order_id, Resolution(None, force=True))
         at.landed(pending.id, 1)
@@ -495,7 +495,7 @@ async def test_a_person_says_that_it_did_not_execute() -> None:
 async def test_what_a_person_decided_of_a_cancelled_order_says_why() -> None:
     async with desk() as at:
         order_id = await unknown(at)
-        await at.small.engine.cancel(order_id)
+        await at.small.engine.orders.cancel(order_id)
         view = await resolve(at, order_id, Resolution(None, force=True, note="the node lost it"))
         assert view.status == "cancelled"
         detail = await last_detail(at, order_id)

@@ -264,7 +264,7 @@ async def test_after_a_cancel_note_nothing_more_is_signed_once_the_attempt_is_pr
             small.chain.tell(signature(order_id), failed)
             await small.clock.settle()  # the executor pauses now before the next attempt
             assert small.engine.dispatcher.executing == 1
-        assert (await small.engine.cancel(order_id)).cancel_requested
+        assert (await small.engine.orders.cancel(order_id)).cancel_requested
         if not proven:
             small.chain.tell(signature(order_id), failed)
         view = await small.until_status(order_id)

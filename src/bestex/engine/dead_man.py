@@ -1,0 +1,82 @@
+"""The dead-man switch: unless its owner renews it in time, all that it has resting is cancelled.
+
+The switch is on disk before its owner is answered, so that it goes off although the engine was dead when it was due.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final
+
+import structlog
+
+from bestex.domain.errors import JournalError
+from bestex.engine.deadlines import Deadlines
+from bestex.ports import Clock, DeadMan, TriggerStore
+
+_RETRY_S: Final = 0.5
+
+_log = structlog.get_logger(__name__)
+
+CancelResting = Callable[[DeadMan], Awaitable[None]]
+
+
+class DeadManSwitches:
+    """The callers' switches."""
+
+    def __init__(self, store: TriggerStore, clock: Clock, cancel_resting: CancelResting) -> None:
+        """`cancel_resting` cancels what a caller has resting; it may raise `JournalError`, and is called again then."""
+        self._store = store
+        self._clock = clock
+        self._cancel_resting = cancel_resting
+        self._switches: dict[str, DeadMan] = {}  # by caller
+        self._going_off: asyncio.TaskGroup | None = None  # while it runs
+        self._deadlines = Deadlines(clock, self._due)
+
+    def switch(self, caller: str) -> DeadMan | None:
+        return self._switches.get(caller)
+
+    async def arm(self, caller: str, seconds: int, keeps_stops: bool) -> DeadMan:
+        """Arm or renew it; raises `JournalError`, and then it stands as it did."""
+        switch = DeadMan(caller, self._clock.now_us() + seconds * 1_000_000, keeps_stops)
+        await self._store.set_dead_man(switch)
+        self._set(switch)
+        return switch
+
+    async def disarm(self, caller: str) -> None:
+        await self._store.drop_dead_man(caller)
+        self._switches.pop(caller, None)
+
+    async def load(self) -> None:
+        """Take up the switches on disk; those that were due meanwhile go off at once. Raises `JournalError`."""
+        for switch in await self._store.dead_men():
+            self._set(switch)
+
+    async def run(self) -> None:
+        """Have switches go off when they are due, until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            self._going_off = tasks
+            tasks.create_task(self._deadlines.run())
+
+    def _set(self, switch: DeadMan) -> None:
+        self._switches[switch.caller] = switch
+        self._deadlines.at(switch.due_us, switch.caller)
+
+    def _due(self, callers: Sequence[str]) -> None:
+        """Those that were not renewed meanwhile."""
+        now_us = self._clock.now_us()
+        for caller in callers:
+            switch = self._switches.get(caller)
+            if switch is not None and switch.due_us <= now_us and self._going_off is not None:
+                self._going_off.create_task(self._go_off(switch))
+
+    async def _go_off(self, switch: DeadMan) -> None:
+        """Cancel what its owner has resting, however often that takes, and drop the switch."""
+        _log.warning("dead_man.went_off", caller=switch.caller, keeps_stops=switch.keeps_stops)
+        while self._switches.get(switch.caller) is switch:
+            try:
+                await self._cancel_resting(switch)
+                if self._switches.get(switch.caller) is switch:  # it may have been renewed meanwhile
+                    await self.disarm(switch.caller)
+            except JournalError as error:
+                _log.warning("dead_man.interrupted", error=str(error))
+                await self._clock.sleep(_RETRY_S)

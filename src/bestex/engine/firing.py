@@ -1,0 +1,180 @@
+"""Fires watched orders: reads them, records why they fire, and has them executed once that is on disk.
+
+An order is in here from the moment its trigger was seen until its `routing` event is on disk. Compare-and-set decides a
+race with a cancel or a change: one of the two is recorded, and who lost reads the order anew.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import Final
+
+import msgspec
+import structlog
+from msgspec.structs import replace
+
+from bestex.domain.errors import EngineFencedError, JournalError, OrderError
+from bestex.domain.events import CancelledDetail, Trigger
+from bestex.domain.lifecycle import Status
+from bestex.domain.money import format_amount
+from bestex.domain.orders import fold
+from bestex.domain.terms import Kind
+from bestex.engine.exits import position_left
+from bestex.engine.order_log import OrderLog
+from bestex.engine.rearming import is_expired
+from bestex.engine.recovery import Recovery
+from bestex.engine.signing import SigningGate
+from bestex.ports import Clock, Journal, Lease
+
+BATCH: Final = 500  # orders read at a time
+CACHED_LOGS: Final = 20_000  # watched orders kept whole, so that they need not be read before they fire
+ENTRY_LOST: Final = "a fork took its entry away for good: there is no position to close"
+_RETRY_S: Final = 0.2
+_LOST_ENTRY_S: Final = 1.0  # until an exit whose entry a fork took away is looked at again
+
+_log = structlog.get_logger(__name__)
+
+
+class Fired(msgspec.Struct, frozen=True):
+    """An order whose trigger was seen."""
+
+    order_id: str
+    seq: int  # the order's, as it stood then
+    epoch: int  # of its last lease
+    trigger: Trigger
+
+
+class Firing:
+    """From a trigger to an execution."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        recovery: Recovery,
+        clock: Clock,
+        gate: SigningGate,
+        execute: Callable[[OrderLog], None],
+        refresh: Callable[[str, float], None],
+    ) -> None:
+        """`execute` gets orders whose firing is on disk; `refresh` those to be read anew, after so many seconds."""
+        self._journal = journal
+        self._recovery = recovery
+        self._clock = clock
+        self._gate = gate
+        self._execute = execute
+        self._refresh = refresh
+        self._queue: deque[Fired] = deque()
+        self._cached: dict[str, OrderLog] = {}
+        self._under_way: set[str] = set()
+        self._wake = asyncio.Event()
+
+    def __len__(self) -> int:
+        """How many fire at this moment."""
+        return len(self._under_way)
+
+    def __contains__(self, order_id: str) -> bool:
+        return order_id in self._under_way
+
+    def keep(self, log: OrderLog) -> None:
+        """Keep a watched order whole, as long as there is room."""
+        if len(self._cached) < CACHED_LOGS:
+            self._cached[log.order.id] = log
+
+    def forget(self, order_id: str) -> None:
+        self._cached.pop(order_id, None)
+
+    def fire(self, fired: Iterable[Fired]) -> None:
+        """Fire these, in this order."""
+        for each in fired:
+            self._under_way.add(each.order_id)
+            self._queue.append(each)
+        self._wake.set()
+
+    async def run(self) -> None:
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            while self._queue:
+                batch = [self._queue.popleft() for _ in range(min(BATCH, len(self._queue)))]
+                await self._fire_batch(batch)
+
+    async def _fire_batch(self, batch: Sequence[Fired]) -> None:
+        try:
+            logs = await self._logs(batch)
+            entries = await self._entries(logs.values())
+        except JournalError as error:
+            _log.warning("firing.interrupted", orders=len(batch), error=str(error))
+            for fired in batch:
+                self._give_back(fired.order_id, _RETRY_S)
+            return
+        for fired in batch:
+            log = logs.get(fired.order_id)
+            try:
+                self._fire_one(fired, log, entries)
+            except EngineFencedError:
+                return
+            except (JournalError, OrderError) as error:
+                _log.info("firing.refused", order_id=fired.order_id, error=str(error))
+                self._give_back(fired.order_id, _RETRY_S)
+            except Exception:  # noqa: BLE001 -- one order's defect must not stop the others
+                _log.exception("firing.defect", order_id=fired.order_id)
+                self._give_back(fired.order_id, _RETRY_S)
+
+    async def _logs(self, batch: Sequence[Fired]) -> dict[str, OrderLog]:
+        logs: dict[str, OrderLog] = {}
+        unread: list[Lease] = []
+        for fired in batch:
+            log = self._cached.pop(fired.order_id, None)
+            if log is not None and log.state.seq == fired.seq:
+                logs[fired.order_id] = log
+            else:
+                unread.append(Lease(fired.order_id, fired.epoch))
+        if unread:
+            logs.update((log.order.id, log) for log in await self._recovery.read(unread))
+        return logs
+
+    async def _entries(self, logs: Iterable[OrderLog]) -> dict[str, int | None]:
+        """By exit: how much of its position stands; None where that is unknown."""
+        exits = [log for log in logs if log.order.kind is Kind.EXITS]
+        if not exits:
+            return {}
+        parents = [log.order.terms.parent_id or "" for log in exits]
+        histories = await self._journal.histories(parents)
+        return {
+            log.order.id: position_left(log.order, fold(histories[parent_id]))
+            for log, parent_id in zip(exits, parents, strict=True)
+        }
+
+    def _fire_one(self, fired: Fired, log: OrderLog | None, entries: dict[str, int | None]) -> None:
+        if log is None or log.state.status is not Status.WATCHING or log.state.seq != fired.seq:
+            self._give_back(fired.order_id, 0.0)  # it has moved on
+            return
+        if self._gate.halt is not None or is_expired(log.order, self._clock.now_us()):
+            self._give_back(fired.order_id, _RETRY_S)
+            return
+        trigger = fired.trigger
+        if log.order.kind is Kind.EXITS:
+            left = entries[fired.order_id]
+            if left == 0:
+                log.record(Status.CANCELLED, CancelledDetail("engine", reason=ENTRY_LOST))
+                self._under_way.discard(fired.order_id)
+                return
+            if left is None:  # its entry may land again
+                self._give_back(fired.order_id, _LOST_ENTRY_S)
+                return
+            if left < log.order.amount_in:
+                trigger = replace(trigger, amount=format_amount(left, log.order.token_in.decimals))
+        log.fire(trigger).add_done_callback(partial(self._on_disk, log))
+
+    def _on_disk(self, log: OrderLog, appended: "asyncio.Future[int]") -> None:
+        if not appended.cancelled() and appended.exception() is None:
+            self._under_way.discard(log.order.id)
+            self._execute(log)
+        else:
+            self._give_back(log.order.id, 0.0)
+
+    def _give_back(self, order_id: str, seconds: float) -> None:
+        """It did not fire: what stands in the journal decides."""
+        self._under_way.discard(order_id)
+        self._refresh(order_id, seconds)

@@ -1,0 +1,86 @@
+"""The wallet's units that executing orders are about to spend: no two of them may count on the same.
+
+An order reserves its input before it is routed, and holds it until it ends or waits again. One that finds its funds
+reserved by others waits for them; what the wallet does not hold at all is left to the venue to refuse.
+"""
+
+import asyncio
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from typing import Final
+
+import msgspec
+
+from bestex.domain.events import StoredEvent
+from bestex.domain.lifecycle import ENDS, Status
+from bestex.domain.orders import Order
+from bestex.ports import Wallet
+
+PATIENCE_S: Final = 30.0  # for others to let funds go
+
+_LETTING_GO: Final = ENDS | {Status.WATCHING}
+
+
+class Reservation(msgspec.Struct, frozen=True):
+    mint: str
+    units: int  # base units
+
+
+class Funds:
+    """Reservations of one engine over one wallet."""
+
+    def __init__(self, wallet: Wallet) -> None:
+        self._wallet = wallet
+        self._held: dict[str, Reservation] = {}  # by order id
+        self._reserved: Counter[str] = Counter()  # base units by mint
+        self._waiting: defaultdict[str, list[asyncio.Future[None]]] = defaultdict(list)  # by mint
+
+    def covers(self, mint: str, units: int) -> bool | None:
+        """Whether the wallet holds so much that no executing order is about to spend; None where that is not known."""
+        held = self._wallet.held(mint)
+        return None if held is None else held - self._reserved[mint] >= units
+
+    async def reserve(self, order: Order) -> int:
+        """Reserve an order's input; what is missing of it, in base units, when others would not let go of it."""
+        mint, units = order.token_in.mint, order.amount_in
+        if order.id not in self._held and self._short(mint, units):
+            try:
+                async with asyncio.timeout(PATIENCE_S):
+                    while self._short(mint, units):
+                        await self._change(mint)
+            except TimeoutError:
+                return units + self._reserved[mint] - (self._wallet.held(mint) or 0)
+        self.hold(order)
+        return 0
+
+    def hold(self, order: Order) -> None:
+        """Reserve an order's input whatever else is reserved: it may be spent already."""
+        self.release(order.id)
+        self._held[order.id] = Reservation(order.token_in.mint, order.amount_in)
+        self._reserved[order.token_in.mint] += order.amount_in
+
+    def release(self, order_id: str) -> None:
+        reservation = self._held.pop(order_id, None)
+        if reservation is None:
+            return
+        self._reserved[reservation.mint] -= reservation.units
+        if self._waiting:
+            for waiter in self._waiting.pop(reservation.mint, ()):
+                if not waiter.done():
+                    waiter.set_result(None)
+
+    def committed(self, events: Sequence[StoredEvent]) -> None:
+        """Let go of what orders need no more; a listener of the journal."""
+        for stored in events:
+            if stored.event.status in _LETTING_GO:
+                self.release(stored.event.order_id)
+
+    def _short(self, mint: str, units: int) -> bool:
+        """Whether the wallet holds enough, but others are about to spend it."""
+        held = self._wallet.held(mint)
+        return held is not None and held >= units > held - self._reserved[mint]
+
+    async def _change(self, mint: str) -> None:
+        changed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting[mint].append(changed)
+        await changed

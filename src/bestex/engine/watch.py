@@ -1,0 +1,267 @@
+"""Watches orders that rest, each for what it waits for, and fires them.
+
+Prices go to the pairs' books, new pools to the snipers' index, times to deadlines, slices to the slicer. What is held
+here is only an index of the journal: it is made anew from it at every start, and follows every commit.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Final
+
+import structlog
+
+from bestex.domain.derived_ids import derived_id
+from bestex.domain.errors import EngineFencedError, JournalError
+from bestex.domain.events import ConfirmedDetail, ExpiredDetail, StoredEvent, WatchingDetail, timestamp_us
+from bestex.domain.lifecycle import ENDS, Status
+from bestex.domain.orders import Order
+from bestex.domain.terms import Kind
+from bestex.domain.tokens import TokenRegistry
+from bestex.engine.deadlines import Deadlines
+from bestex.engine.firing import Firing
+from bestex.engine.launch_desk import LaunchDesk
+from bestex.engine.order_log import OrderLog
+from bestex.engine.price_desk import PriceDesk
+from bestex.engine.recovery import Recovery
+from bestex.engine.signing import SigningGate
+from bestex.engine.slicer import Slicer
+from bestex.ports import Clock, Journal, Lease, MarketData, RestingOrder, TriggerStore
+
+REBUILD_PAGE: Final = 10_000
+READ_AT_ONCE: Final = 500
+_RETRY_S: Final = 0.5
+_TIME_IS_UP: Final = "its time is up"
+
+_log = structlog.get_logger(__name__)
+
+
+class Watch:
+    """The orders of one engine that rest."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        store: TriggerStore,
+        market: MarketData,
+        recovery: Recovery,
+        tokens: TokenRegistry,
+        clock: Clock,
+        gate: SigningGate,
+        caller: str,
+        execute: Callable[[OrderLog], None],
+        accepted: Callable[[OrderLog], None],
+    ) -> None:
+        """`execute` gets orders that fired, once that is on disk; `accepted` the slices of sliced ones."""
+        self._journal = journal
+        self._recovery = recovery
+        self._tokens = tokens
+        self._clock = clock
+        self._firing = Firing(journal, recovery, clock, gate, execute, self.refresh)
+        self._prices = PriceDesk(market, store, clock, gate, tokens, self._firing)
+        self._launches = LaunchDesk(market, store, clock, gate, tokens, self._firing)
+        self._slicer = Slicer(journal, recovery, clock, gate, caller, accepted)
+        self._expiries = Deadlines(clock, self._expired)
+        self._pauses = Deadlines(clock, self._paused_enough)
+        self._to_refresh: dict[str, None] = {}
+        self._to_expire: dict[str, None] = {}
+        self._wake = asyncio.Event()
+
+    def __len__(self) -> int:
+        """How many rest, as far as they stand in an index."""
+        return len(self._prices) + len(self._launches) + len(self._slicer)
+
+    @property
+    def firing(self) -> int:
+        return len(self._firing)
+
+    async def run(self) -> None:
+        """Watch, for ever."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._firing.run())
+            tasks.create_task(self._prices.run())
+            tasks.create_task(self._launches.run())
+            tasks.create_task(self._slicer.run())
+            tasks.create_task(self._expiries.run())
+            tasks.create_task(self._pauses.run())
+            tasks.create_task(self._carry_out())
+
+    def check(self, order: Order) -> None:
+        """Raise `BeyondTriggerError` for an order whose trigger would fire at once, unless it allows that."""
+        self._prices.check(order)
+
+    # --- What comes to rest
+
+    def rest(self, log: OrderLog) -> None:
+        """Watch an order that has just come to rest: it is on disk."""
+        order = log.order
+        if order.kind is Kind.TWAP:
+            self._slicer.rest(log)
+            return
+        if order.kind is Kind.SNIPER:
+            self._firing.keep(log)  # it has no time to be read
+        self._enter([resting_of(log)])
+
+    def refresh(self, order_id: str, seconds: float = 0.0) -> None:
+        """Read an order anew, after a while, and watch it if it rests."""
+        if seconds > 0:
+            self._pauses.at(self._clock.now_us() + round(seconds * 1e6), order_id)
+        else:
+            self._to_refresh[order_id] = None
+            self._wake.set()
+
+    async def rebuild(self, on_progress: Callable[[int, int], None] | None = None) -> int:
+        """Take up every order that rests in the journal; how many. Raises `JournalError`."""
+        await self._prices.load_marks()
+        total = await self._journal.count_resting()
+        taken = 0
+        after: str | None = None
+        while page := await self._journal.resting(after, REBUILD_PAGE):
+            after = page[-1].order_id
+            taken += len(page)
+            sliced = [order for order in page if order.kind == Kind.TWAP]
+            self._enter([order for order in page if order.kind != Kind.TWAP])
+            for order in sliced:
+                self.refresh(order.order_id)
+            if on_progress is not None:
+                on_progress(taken, max(total, taken))
+            await asyncio.sleep(0)
+        await self._launches.catch_up()
+        return taken
+
+    def _enter(self, orders: Sequence[RestingOrder]) -> None:
+        """Put orders where they are watched; those that must wait before they may fire again wait first."""
+        now_us = self._clock.now_us()
+        priced: list[RestingOrder] = []
+        for order in orders:
+            if order.expires_at is not None:
+                self._expiries.at(timestamp_us(order.expires_at), order.order_id)
+            if order.not_before is not None and (wakes_us := timestamp_us(order.not_before)) > now_us:
+                self._pauses.at(wakes_us, order.order_id)
+            elif order.kind == Kind.SNIPER:
+                self._launches.enter(order)
+            else:
+                priced.append(order)
+        self._prices.enter(priced)
+
+    # --- What happens to them
+
+    def committed(self, events: Sequence[StoredEvent]) -> None:
+        """Follow what others do to watched orders; a listener of the journal."""
+        self._slicer.committed(events)
+        for stored in events:
+            event = stored.event
+            status = event.status
+            if status is Status.WATCHING:
+                detail = event.detail
+                self._prices.settled(event.order_id)
+                if isinstance(detail, WatchingDetail) and detail.changes is not None:
+                    self._forget(event.order_id)
+                    self.refresh(event.order_id)
+            elif status in ENDS:
+                self._forget(event.order_id)
+                self._prices.settled(event.order_id)
+                if isinstance(event.detail, ConfirmedDetail) and event.detail.gone:
+                    self.refresh(derived_id(event.order_id, "exits"))
+            elif status is Status.ROUTING:
+                self._forget(event.order_id)
+
+    def _forget(self, order_id: str) -> None:
+        self._prices.remove(order_id)
+        self._launches.remove(order_id)
+        self._firing.forget(order_id)
+
+    def _expired(self, order_ids: Sequence[str]) -> None:
+        self._to_expire.update(dict.fromkeys(order_ids))
+        self._wake.set()
+
+    def _paused_enough(self, order_ids: Sequence[str]) -> None:
+        self._to_refresh.update(dict.fromkeys(order_ids))
+        self._wake.set()
+
+    async def _carry_out(self) -> None:
+        """Read and expire what is to be, in batches, for ever."""
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            await self._in_batches(self._to_expire, self._expire)
+            await self._in_batches(self._to_refresh, self._refresh)
+
+    async def _in_batches(self, order_ids: dict[str, None], work: "Callable[[list[OrderLog]], None]") -> None:
+        while order_ids:
+            batch = [order_ids.popitem()[0] for _ in range(min(READ_AT_ONCE, len(order_ids)))]
+            try:
+                work(await self._read([each for each in batch if each not in self._firing]))
+            except EngineFencedError:
+                return
+            except JournalError as error:
+                _log.warning("watch.interrupted", orders=len(batch), error=str(error))
+                for order_id in batch:
+                    self.refresh(order_id, _RETRY_S)
+
+    async def _read(self, order_ids: list[str]) -> list[OrderLog]:
+        """Those that rest, as they stand."""
+        rows = {order_id: await self._journal.order(order_id) for order_id in order_ids}
+        leases = [
+            Lease(order_id, row.lease_epoch)
+            for order_id, row in rows.items()
+            if row is not None and row.view.status == Status.WATCHING
+        ]
+        logs = await self._recovery.read(leases) if leases else []
+        return [log for log in logs if log.state.status is Status.WATCHING]
+
+    def _refresh(self, logs: list[OrderLog]) -> None:
+        for log in logs:
+            self._forget(log.order.id)
+            if is_over(log, self._clock.now_us()):
+                self._expire([log])
+            else:
+                self.rest(log)
+
+    def _expire(self, logs: list[OrderLog]) -> None:
+        for log in logs:
+            if log.order.kind is Kind.TWAP:
+                continue  # its slices are to be settled first
+            if not is_over(log, self._clock.now_us()):
+                continue  # its time was changed meanwhile
+            try:
+                appended = log.record(Status.EXPIRED, ExpiredDetail(_TIME_IS_UP))
+            except JournalError:
+                self.refresh(log.order.id, _RETRY_S)
+            else:
+                appended.add_done_callback(partial(self._on_expired, log.order.id))
+
+    def _on_expired(self, order_id: str, appended: "asyncio.Future[int]") -> None:
+        if not appended.cancelled() and appended.exception() is not None:
+            self.refresh(order_id, _RETRY_S)  # it fired, or was changed, meanwhile
+
+
+def is_over(log: OrderLog, now_us: int) -> bool:
+    expires_us = log.order.expires_us
+    return expires_us is not None and expires_us <= now_us
+
+
+def resting_of(log: OrderLog) -> RestingOrder:
+    """A watched order as its row of the journal would give it."""
+    view = log.state.view()
+    return RestingOrder(
+        order_id=view.order_id,
+        seq=view.seq,
+        kind=view.kind,
+        token_in=view.token_in,
+        token_out=view.token_out,
+        amount=view.amount,
+        epoch=log.epoch,
+        limit_price=view.limit_price,
+        min_amount_out=view.min_amount_out,
+        trigger_price=view.trigger_price,
+        trail_bps=view.trail_bps,
+        expires_at=view.expires_at,
+        not_before=view.not_before,
+        parent_id=view.parent_id,
+        legs=view.legs,
+        mint=view.mint,
+        filters=view.filters,
+        migrations=view.migrations,
+        created_at=view.created_at,
+    )
