@@ -289,6 +289,7 @@ class SimulatedChain:
         if swap.amount_out < message.min_amount_out or swap.amount_out == 0:
             return 0, FailureCode.SLIPPAGE_EXCEEDED
         pool.state = swap.next_state
+        self._market.moved(pool)
         return swap.amount_out, None
 
     def _after_landing(self, row: LandedTransaction, message: Message, dying: bool) -> None:

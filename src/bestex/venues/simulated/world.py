@@ -9,9 +9,21 @@ from typing import Final, Literal
 import msgspec
 
 from bestex.domain.errors import ChainUnreachableError
+from bestex.domain.launches import Launch
 from bestex.domain.money import MAX_BASE_UNITS, format_amount
-from bestex.domain.tokens import Token, TokenRegistry
-from bestex.ports import Balance, Chain, Clock, Simulation, SimulationStatus, Venue, Wallet, WalletTransaction
+from bestex.domain.tokens import Pair, Token, TokenRegistry
+from bestex.ports import (
+    Balance,
+    Chain,
+    Clock,
+    LaunchWish,
+    MarketData,
+    Simulation,
+    SimulationStatus,
+    Venue,
+    Wallet,
+    WalletTransaction,
+)
 from bestex.venues.simulated import base58
 from bestex.venues.simulated.agenda import Agenda
 from bestex.venues.simulated.books import Books
@@ -26,6 +38,8 @@ from bestex.venues.simulated.ledger import (
     Stored,
 )
 from bestex.venues.simulated.market import VENUES, Market
+from bestex.venues.simulated.market_data import SimulatedMarketData
+from bestex.venues.simulated.price_feed import PriceFeed
 from bestex.venues.simulated.slots import BLOCKHASH_SLOTS_MAX, SlotClock, block_height
 from bestex.venues.simulated.venue import SimulatedVenue
 
@@ -59,6 +73,9 @@ class PaperWallet:
     def __init__(self, address: str, books: Books) -> None:
         self.address = address
         self._books = books
+
+    def held(self, mint: str) -> int | None:
+        return self._books.balances.get(mint, 0)
 
     async def balances(self) -> list[Balance]:
         return [Balance(mint, units) for mint, units in self._books.balances.items()]
@@ -99,6 +116,7 @@ class SimulatedWorld:
         chain: Chain,
         wallet: Wallet,
         control: Simulation,
+        market_data: SimulatedMarketData,
         agenda: Agenda,
         books: Books,
         ledger: Ledger,
@@ -110,13 +128,19 @@ class SimulatedWorld:
         self.chain = chain
         self.wallet = wallet
         self.control = control
+        self.market_data: MarketData = market_data
+        self._market_data = market_data
         self._agenda = agenda
         self._books = books
         self._ledger = ledger
 
     async def run(self) -> None:
-        """Landing and storing, until cancelled. Raises `LedgerFencedError` when another opened the ledger."""
-        tasks = [asyncio.ensure_future(self._agenda.run()), asyncio.ensure_future(self._books.run())]
+        """Landing, storing and market data, until cancelled.
+
+        Raises `LedgerFencedError` when another opened the ledger.
+        """
+        works = (self._agenda.run(), self._books.run(), self._market_data.run())
+        tasks = [asyncio.ensure_future(work) for work in works]
         try:
             await asyncio.gather(*tasks)
         finally:
@@ -182,11 +206,21 @@ class Control:
         self._faults.change(changes)
         return dict(self._faults.values)
 
+    async def move_price(self, pair: Pair, percent: float) -> None:
+        raise NotImplementedError
+
+    async def launch(self, wish: LaunchWish) -> Launch:
+        raise NotImplementedError
+
+    async def migrate(self, mint: str) -> Launch:
+        raise NotImplementedError
+
     async def reset(self) -> None:
         self._faults.clear()
         self._market.reset()
         for pool in self._market.pools.values():
             self._books.change_pool(pool)
+            self._market.moved(pool)
         starts = {token.mint: self._market.start_balance(token) for token in self._market.tokens}
         for mint, held in list(self._books.balances.items()):
             change = starts.get(mint, 0) - held
@@ -266,6 +300,7 @@ async def open_simulation(
         control=Control(
             profile=profile, seed=seed, clock=clock, market=market, chain=chain, books=books, faults=weather
         ),
+        market_data=SimulatedMarketData(PriceFeed(clock=clock, slots=slots, market=market, faults=weather)),
         agenda=agenda,
         books=books,
         ledger=ledger,
