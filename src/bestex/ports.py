@@ -367,8 +367,8 @@ class Venue(Protocol):
     async def build(self, request: SwapRequest) -> SignedTransaction:
         """Build, simulate and sign a swap.
 
-        Raises `SlippageExceededError`, `InsufficientFundsError`, `VenueDownError` or
-        `ChainUnreachableError`; nothing has been sent then.
+        With `expires_us` it cannot land after that. Raises `SlippageExceededError`, `InsufficientFundsError`,
+        `ExpiresTooSoonError`, `VenueDownError` or `ChainUnreachableError`; nothing has been sent then.
         """
 
 

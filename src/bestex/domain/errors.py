@@ -8,6 +8,7 @@ BestexError
 │   ├── VenueDownError
 │   ├── SlippageExceededError
 │   ├── LimitNotMetError
+│   ├── ExpiresTooSoonError
 │   ├── InsufficientFundsError
 │   └── UnknownTokenError
 ├── ChainUnreachableError      the endpoint did not answer: what happened is unknown
@@ -33,6 +34,7 @@ class FailureCode(StrEnum):
     NO_ROUTE = "no_route"  # no venue has a pool for the pair, or none can fill the amount
     SLIPPAGE_EXCEEDED = "slippage_exceeded"  # the swap would pay less than minAmountOut
     LIMIT_NOT_MET = "limit_not_met"  # no route pays what the order's limit asks
+    EXPIRES_TOO_SOON = "expires_too_soon"  # what is signed could not surely land before the order expires
     INSUFFICIENT_FUNDS = "insufficient_funds"  # the wallet does not hold the amount and the fee
     UNKNOWN_TOKEN = "unknown_token"  # the token is not in the registry any more
     BLOCKHASH_EXPIRED = "blockhash_expired"  # proven not executed: its blockhash ran out
@@ -74,6 +76,10 @@ class SlippageExceededError(OrderError):
 
 class LimitNotMetError(OrderError):
     code = FailureCode.LIMIT_NOT_MET
+
+
+class ExpiresTooSoonError(OrderError):
+    code = FailureCode.EXPIRES_TOO_SOON
 
 
 class InsufficientFundsError(OrderError):

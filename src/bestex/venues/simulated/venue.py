@@ -100,7 +100,7 @@ class SimulatedVenue:
             if self._faults.strikes("price_jump"):
                 jump_later = self._faults.coin()
                 jump = not jump_later
-        blockhash, slot = self._chain.blockhash()
+        blockhash, slot = self._chain.blockhash(request.expires_us)
         pool_address = self._simulate(request, jump)
         message = Message(
             order_id=request.order_id,

@@ -64,7 +64,8 @@ TIMINGS: Final[Mapping[ProfileName, Timing]] = {
 LOOK_EVERY_S: Final[Mapping[ProfileName, float]] = {"realistic": 1.0, "instant": 0.1}
 """How often it is worth looking at what was sent, by how long things take."""
 
-_FIRST_SLOT: Final = 1  # slot 0 is before everything: what claims to know nothing says 0
+_FIRST_SLOT: Final = 1_000
+"""Slot 0 is before everything: what claims to know nothing says 0. There are old blockhashes from the start."""
 
 
 class PaperWallet:
@@ -309,12 +310,16 @@ async def open_simulation(
 
 
 async def _slots(ledger: Ledger, stored: Stored, slot_us: int, now_us: int) -> SlotClock:
-    """The chain's clock as stored; with a new anchor when slots have another length from now on."""
+    """The chain's clock as stored; with a new anchor when slots have another length from now on.
+
+    When they get longer, so many are skipped that no blockhash lives on: it would for longer than was said.
+    """
     anchor = stored.anchor
     slots = SlotClock(anchor.at_us, anchor.slot, anchor.slot_us, stored.slot)
     if anchor.slot_us == slot_us:
         return slots
-    anchor = Anchor(now_us, slots.slot(now_us), slot_us)
+    skipped = BLOCKHASH_SLOTS_MAX if slot_us > anchor.slot_us else 0
+    anchor = Anchor(now_us, slots.slot(now_us) + skipped, slot_us)
     await ledger.set_anchor(stored.epoch, anchor)
     return SlotClock(anchor.at_us, anchor.slot, anchor.slot_us, anchor.slot)
 
