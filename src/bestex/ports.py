@@ -238,8 +238,12 @@ JournalListener = Callable[[Sequence[StoredEvent]], None]
 class Curve(Protocol):
     """One venue's pool of a pair as it stood at one moment: what any swap would pay. Immutable."""
 
-    venue: str
-    pool: str
+    @property
+    def venue(self) -> str: ...
+
+    @property
+    def pool(self) -> str:
+        """Its address."""
 
     def amount_out(self, amount_in: int, sells_base: bool) -> int:
         """Base units that a swap of `amount_in` would pay, after the venue's fee; 0 when it cannot be filled."""
@@ -365,8 +369,8 @@ class Venue(Protocol):
     async def build(self, request: SwapRequest) -> SignedTransaction:
         """Build, simulate and sign a swap.
 
-        Raises `SlippageExceededError`, `InsufficientFundsError`, `VenueDownError` or
-        `ChainUnreachableError`; nothing has been sent then.
+        With `expires_us` it cannot land after that. Raises `SlippageExceededError`, `InsufficientFundsError`,
+        `ExpiresTooSoonError`, `VenueDownError` or `ChainUnreachableError`; nothing has been sent then.
         """
 
 

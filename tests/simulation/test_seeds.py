@@ -11,6 +11,7 @@ from bestex.simulation.faults import PROBABILITIES, chosen_faults
 from bestex.simulation.run import Outcome, points_of, simulate
 from bestex.simulation.scenario import CrashAt, Options
 from bestex.simulation.torture import Plan, Report, outcomes, run, works
+from bestex.venues.simulated.faults import OF_THE_FEED
 
 SEEDS: Final = 60
 """Enough to notice most defects in a few seconds; `bestex torture` runs as many as one likes."""
@@ -41,7 +42,7 @@ def test_every_fault_strikes_in_some_seed() -> None:
     report = Report()
     for work in works(Plan(Options(orders=6), first_seed=1, seeds=2 * SEEDS)):
         report.add(run(work))
-    assert report.faults.keys() >= PROBABILITIES.keys()
+    assert report.faults.keys() >= PROBABILITIES.keys() - OF_THE_FEED.keys()  # nobody follows prices yet
 
 
 def digests(seeds: tuple[int, ...]) -> list[str]:

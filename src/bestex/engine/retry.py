@@ -18,8 +18,8 @@ RETRIED: Final = MappingProxyType(
         _C.BLOCKHASH_EXPIRED: True,  # proven not executed: a new transaction may land
         _C.TRANSACTION_FAILED: True,  # proven not executed, for a reason that may pass
         _C.LIMIT_NOT_MET: False,  # a watched order waits for its price again
-        _C.EXPIRES_TOO_SOON: False,
         _C.NO_ROUTE: False,
+        _C.EXPIRES_TOO_SOON: False,  # time only runs out further
         _C.INSUFFICIENT_FUNDS: False,
         _C.UNKNOWN_TOKEN: False,
         _C.SLICES_FAILED: False,

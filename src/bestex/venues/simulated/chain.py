@@ -12,7 +12,7 @@ from typing import Final
 
 import msgspec
 
-from bestex.domain.errors import ChainUnreachableError, FailureCode
+from bestex.domain.errors import ChainUnreachableError, ExpiresTooSoonError, FailureCode
 from bestex.domain.events import SignedTransaction
 from bestex.domain.route import Fill
 from bestex.ports import BlockHeight, Clock, Commitment, StatusReport, TransactionStatus
@@ -26,8 +26,10 @@ from bestex.venues.simulated.pools import Pool
 from bestex.venues.simulated.slots import (
     BLOCKHASH_SLOTS_MAX,
     FINALITY_SLOTS,
+    MIN_VALID_BLOCKS,
     SlotClock,
     block_height,
+    blockhash_slot_for,
     last_valid_height,
 )
 from bestex.venues.simulated.transaction import Message, verify
@@ -83,10 +85,23 @@ class SimulatedChain:
 
     # --- What the venues' builders use
 
-    def blockhash(self) -> tuple[str, int]:
-        """The latest blockhash and its slot."""
+    def blockhash(self, expires_us: int | None = None) -> tuple[str, int]:
+        """The latest blockhash with which nothing lands after `expires_us`, and its slot.
+
+        Raises `ExpiresTooSoonError`.
+        """
         self._reach()
-        slot = self._slots.slot(self._clock.now_us())
+        now_us = self._clock.now_us()
+        slot = self._slots.slot(now_us)
+        if expires_us is not None:
+            found = blockhash_slot_for(slot, self._slots.slot_at(expires_us))
+            if found is None:
+                left_s = max(0.0, (expires_us - now_us) / 1e6)
+                raise ExpiresTooSoonError(
+                    f"it expires in {left_s:.1f} s: no time to land in, "
+                    f"at least {MIN_VALID_BLOCKS} blocks of {self._slots.slot_us / 1000:g} ms"
+                )
+            slot = found
         return self._blockhash_of(slot), slot
 
     def jump_before(self, signature: str) -> None:
@@ -289,6 +304,7 @@ class SimulatedChain:
         if swap.amount_out < message.min_amount_out or swap.amount_out == 0:
             return 0, FailureCode.SLIPPAGE_EXCEEDED
         pool.state = swap.next_state
+        self._market.moved(pool)
         return swap.amount_out, None
 
     def _after_landing(self, row: LandedTransaction, message: Message, dying: bool) -> None:

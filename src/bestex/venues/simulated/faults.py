@@ -8,6 +8,13 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Final
 
+OF_THE_FEED: Final = {
+    "feed_gap": "prices come without one of the venues",
+    "feed_stale": "the same old prices come again and again, for feed_stale_s",
+    "feed_silent": "no prices come, for feed_silent_s",
+}
+"""What goes wrong with market data; never while nobody follows any."""
+
 PROBABILITIES: Final = {
     "quote_timeout": "a quote takes quote_timeout_s, longer than anyone waits, then fails",
     "raydium_down": "raydium refuses a quote or a build",
@@ -24,6 +31,7 @@ PROBABILITIES: Final = {
     "fork_after_confirmed": "a confirmed transaction is taken back by a fork before it is final",
     "price_jump": "the pool moves price_jump_bps against a swap, before its build or before its landing",
     "chain_unreachable": "a call finds the chain gone, for chain_unreachable_s",
+    **OF_THE_FEED,
 }
 """Every fault and what it does; the value is the probability each time the occasion arises."""
 
@@ -34,6 +42,8 @@ SIZES: Final = {
     "pruned_history_slots": 64.0,
     "price_jump_bps": 120.0,
     "chain_unreachable_s": 3.0,
+    "feed_stale_s": 5.0,
+    "feed_silent_s": 5.0,
 }
 """How long or how large the faults are that have a length or a size."""
 

@@ -6,6 +6,7 @@ lazily, when a pool is touched: the pool's price decays towards its target, by h
 
 import hashlib
 import math
+from collections.abc import Callable
 from itertools import combinations
 from typing import Final, NamedTuple
 
@@ -68,6 +69,7 @@ class Market:
         self._pair_names: dict[str, str] = {}  # by address
         self._logs: dict[str, tuple[int, float]] = {}  # by mint: the step it is for, and the fair log price
         self._fees: dict[str, tuple[int, int, int]] = {}  # by mint: step, lamports, their value in the token
+        self._listeners: list[Callable[[Pool], None]] = []
         self._open_pools()
 
     def _open_pools(self) -> None:
@@ -99,6 +101,15 @@ class Market:
         """The venue's pool for selling `mint_in` for `mint_out`, not yet settled; None when it has none."""
         return self._sides.get((venue, mint_in, mint_out))
 
+    def on_move(self, listener: Callable[[Pool], None]) -> None:
+        """Have `listener` called with each pool that something else than time has moved."""
+        self._listeners.append(listener)
+
+    def moved(self, pool: Pool) -> None:
+        """Tell who listens that something else than time has moved the pool."""
+        for listener in self._listeners:
+            listener(pool)
+
     def settle(self, pool: Pool, now_us: int) -> None:
         """Let arbitrage catch up with the pool."""
         elapsed_us = now_us - pool.settled_us
@@ -112,6 +123,7 @@ class Market:
     def jump(self, pool: Pool, a_to_b: bool, bps: float) -> None:
         """Move the pool's price by `bps` against whoever sells its A (`a_to_b`) or its B."""
         pool.move_to(pool.log_price() + (-bps if a_to_b else bps) / 10_000)
+        self.moved(pool)
 
     def _target(self, pool: Pool, now_us: int) -> float:
         step = now_us // ARBITRAGE_STEP_US

@@ -8,9 +8,11 @@ import math
 from typing import Final, NamedTuple, Protocol
 
 from bestex.domain.tokens import Token
+from bestex.ports import Curve
 from bestex.venues.meteora import damm_v2
 from bestex.venues.meteora.damm_v2 import CollectFeeMode
 from bestex.venues.raydium import cpmm
+from bestex.venues.simulated.curves import CpmmCurve, DammCurve
 
 RAYDIUM_FEE_PPM: Final = 2_500
 METEORA_FEE_BILLIONTHS: Final = 2_000_000
@@ -41,6 +43,9 @@ class Pool(Protocol):
 
     def impact_bps(self, amount_in: int, swap: Swap, a_to_b: bool) -> int:
         """How much worse than the spot price `swap` executes, its fee left out: bps, rounded up."""
+
+    def curve(self, base_is_a: bool) -> Curve:
+        """The pool as it stands, for the pair whose base token is its A (`base_is_a`) or its B."""
 
     def log_price(self) -> float: ...
 
@@ -76,6 +81,10 @@ class RaydiumPool:
     def impact_bps(self, amount_in: int, swap: Swap, a_to_b: bool) -> int:
         reserve_in, reserve_out = self.state if a_to_b else self.state[::-1]
         return cpmm.price_impact_bps(amount_in, swap.amount_out, swap.fee, reserve_in, reserve_out)
+
+    def curve(self, base_is_a: bool) -> Curve:
+        reserve_base, reserve_quote = self.state if base_is_a else self.state[::-1]
+        return CpmmCurve(self.venue, self.address, reserve_base, reserve_quote, RAYDIUM_FEE_PPM)
 
     def log_price(self) -> float:
         reserve_a, reserve_b = self.state
@@ -113,6 +122,12 @@ class MeteoraPool:
     def impact_bps(self, amount_in: int, swap: Swap, a_to_b: bool) -> int:
         result = damm_v2.SwapResult(swap.amount_out, swap.fee, swap.fee_on_input, swap.next_state[1])
         return damm_v2.price_impact_bps(amount_in, result, self.state[1], a_to_b)
+
+    def curve(self, base_is_a: bool) -> Curve:
+        liquidity, sqrt_price = self.state
+        return DammCurve(
+            self.venue, self.address, liquidity, sqrt_price, METEORA_FEE_BILLIONTHS, self._fee_mode, base_is_a
+        )
 
     def log_price(self) -> float:
         return 2 * math.log(self.state[1] / _Q64)

@@ -16,6 +16,7 @@ from bestex.domain.tokens import Token
 from bestex.ports import Clock
 from bestex.venues.simulated.books import Books
 from bestex.venues.simulated.chain import NETWORK_FEE, SimulatedChain
+from bestex.venues.simulated.curves import MAX_IMPACT_BPS
 from bestex.venues.simulated.faults import Faults
 from bestex.venues.simulated.market import SOL_MINT, Market, Side
 from bestex.venues.simulated.pools import Swap
@@ -23,7 +24,6 @@ from bestex.venues.simulated.slots import last_valid_height
 from bestex.venues.simulated.transaction import Message, sign
 
 QUOTE_LIFE_US: Final = 2_000_000
-MAX_IMPACT_BPS: Final = 9_000  # a swap that would empty the pool is no offer
 
 
 class SimulatedVenue:
@@ -100,7 +100,7 @@ class SimulatedVenue:
             if self._faults.strikes("price_jump"):
                 jump_later = self._faults.coin()
                 jump = not jump_later
-        blockhash, slot = self._chain.blockhash()
+        blockhash, slot = self._chain.blockhash(request.expires_us)
         pool_address = self._simulate(request, jump)
         message = Message(
             order_id=request.order_id,

@@ -9,9 +9,21 @@ from typing import Final, Literal
 import msgspec
 
 from bestex.domain.errors import ChainUnreachableError
+from bestex.domain.launches import Launch
 from bestex.domain.money import MAX_BASE_UNITS, format_amount
-from bestex.domain.tokens import Token, TokenRegistry
-from bestex.ports import Balance, Chain, Clock, Simulation, SimulationStatus, Venue, Wallet, WalletTransaction
+from bestex.domain.tokens import Pair, Token, TokenRegistry
+from bestex.ports import (
+    Balance,
+    Chain,
+    Clock,
+    LaunchWish,
+    MarketData,
+    Simulation,
+    SimulationStatus,
+    Venue,
+    Wallet,
+    WalletTransaction,
+)
 from bestex.venues.simulated import base58
 from bestex.venues.simulated.agenda import Agenda
 from bestex.venues.simulated.books import Books
@@ -26,6 +38,8 @@ from bestex.venues.simulated.ledger import (
     Stored,
 )
 from bestex.venues.simulated.market import VENUES, Market
+from bestex.venues.simulated.market_data import SimulatedMarketData
+from bestex.venues.simulated.price_feed import PriceFeed
 from bestex.venues.simulated.slots import BLOCKHASH_SLOTS_MAX, SlotClock, block_height
 from bestex.venues.simulated.venue import SimulatedVenue
 
@@ -50,7 +64,8 @@ TIMINGS: Final[Mapping[ProfileName, Timing]] = {
 LOOK_EVERY_S: Final[Mapping[ProfileName, float]] = {"realistic": 1.0, "instant": 0.1}
 """How often it is worth looking at what was sent, by how long things take."""
 
-_FIRST_SLOT: Final = 1  # slot 0 is before everything: what claims to know nothing says 0
+_FIRST_SLOT: Final = 1_000
+"""Slot 0 is before everything: what claims to know nothing says 0. There are old blockhashes from the start."""
 
 
 class PaperWallet:
@@ -59,6 +74,9 @@ class PaperWallet:
     def __init__(self, address: str, books: Books) -> None:
         self.address = address
         self._books = books
+
+    def held(self, mint: str) -> int | None:
+        return self._books.balances.get(mint, 0)
 
     async def balances(self) -> list[Balance]:
         return [Balance(mint, units) for mint, units in self._books.balances.items()]
@@ -99,6 +117,7 @@ class SimulatedWorld:
         chain: Chain,
         wallet: Wallet,
         control: Simulation,
+        market_data: SimulatedMarketData,
         agenda: Agenda,
         books: Books,
         ledger: Ledger,
@@ -110,13 +129,19 @@ class SimulatedWorld:
         self.chain = chain
         self.wallet = wallet
         self.control = control
+        self.market_data: MarketData = market_data
+        self._market_data = market_data
         self._agenda = agenda
         self._books = books
         self._ledger = ledger
 
     async def run(self) -> None:
-        """Landing and storing, until cancelled. Raises `LedgerFencedError` when another opened the ledger."""
-        tasks = [asyncio.ensure_future(self._agenda.run()), asyncio.ensure_future(self._books.run())]
+        """Landing, storing and market data, until cancelled.
+
+        Raises `LedgerFencedError` when another opened the ledger.
+        """
+        works = (self._agenda.run(), self._books.run(), self._market_data.run())
+        tasks = [asyncio.ensure_future(work) for work in works]
         try:
             await asyncio.gather(*tasks)
         finally:
@@ -182,11 +207,21 @@ class Control:
         self._faults.change(changes)
         return dict(self._faults.values)
 
+    async def move_price(self, pair: Pair, percent: float) -> None:
+        raise NotImplementedError
+
+    async def launch(self, wish: LaunchWish) -> Launch:
+        raise NotImplementedError
+
+    async def migrate(self, mint: str) -> Launch:
+        raise NotImplementedError
+
     async def reset(self) -> None:
         self._faults.clear()
         self._market.reset()
         for pool in self._market.pools.values():
             self._books.change_pool(pool)
+            self._market.moved(pool)
         starts = {token.mint: self._market.start_balance(token) for token in self._market.tokens}
         for mint, held in list(self._books.balances.items()):
             change = starts.get(mint, 0) - held
@@ -266,6 +301,7 @@ async def open_simulation(
         control=Control(
             profile=profile, seed=seed, clock=clock, market=market, chain=chain, books=books, faults=weather
         ),
+        market_data=SimulatedMarketData(PriceFeed(clock=clock, slots=slots, market=market, faults=weather)),
         agenda=agenda,
         books=books,
         ledger=ledger,
@@ -274,12 +310,16 @@ async def open_simulation(
 
 
 async def _slots(ledger: Ledger, stored: Stored, slot_us: int, now_us: int) -> SlotClock:
-    """The chain's clock as stored; with a new anchor when slots have another length from now on."""
+    """The chain's clock as stored; with a new anchor when slots have another length from now on.
+
+    When they get longer, so many are skipped that no blockhash lives on: it would for longer than was said.
+    """
     anchor = stored.anchor
     slots = SlotClock(anchor.at_us, anchor.slot, anchor.slot_us, stored.slot)
     if anchor.slot_us == slot_us:
         return slots
-    anchor = Anchor(now_us, slots.slot(now_us), slot_us)
+    skipped = BLOCKHASH_SLOTS_MAX if slot_us > anchor.slot_us else 0
+    anchor = Anchor(now_us, slots.slot(now_us) + skipped, slot_us)
     await ledger.set_anchor(stored.epoch, anchor)
     return SlotClock(anchor.at_us, anchor.slot, anchor.slot_us, anchor.slot)
 

@@ -1,0 +1,37 @@
+"""What the simulated world shows of its prices and of its new pools."""
+
+from collections.abc import Iterable
+
+from bestex.domain.launches import Launch
+from bestex.domain.tokens import Pair
+from bestex.ports import LaunchListener, Tick, TickListener
+from bestex.venues.simulated.price_feed import PriceFeed
+
+
+class SimulatedMarketData:
+    """`MarketData` of the simulated world. Nothing comes unless `run` runs."""
+
+    def __init__(self, prices: PriceFeed) -> None:
+        self._prices = prices
+
+    def follow(self, pairs: Iterable[Pair]) -> None:
+        self._prices.follow(pairs)
+
+    def on_tick(self, listener: TickListener) -> None:
+        self._prices.on_tick(listener)
+
+    def latest(self, pair: Pair) -> Tick | None:
+        return self._prices.latest(pair)
+
+    def on_launch(self, listener: LaunchListener) -> None:
+        pass  # none come yet
+
+    def look_again(self, pool: str) -> Launch | None:
+        return None
+
+    async def launches(self, since_us: int, limit: int) -> list[Launch]:
+        return []
+
+    async def run(self) -> None:
+        """Let ticks come, until cancelled."""
+        await self._prices.run()
