@@ -197,6 +197,9 @@ class Journal(Protocol):
 
     async def count_resting(self) -> int: ...
 
+    async def leases_of_resting(self, order_ids: Sequence[str]) -> list[Lease]:
+        """Those of the orders that are watched, with the epoch of their last lease; nobody holds it."""
+
     async def children(self, parent_id: str) -> list[OrderView]:
         """The orders that belong to another, oldest first: its slices, or its exits."""
 

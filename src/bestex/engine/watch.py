@@ -19,19 +19,22 @@ from bestex.domain.orders import Order
 from bestex.domain.terms import Kind
 from bestex.domain.tokens import TokenRegistry
 from bestex.engine.deadlines import Deadlines
-from bestex.engine.firing import Firing
+from bestex.engine.firing_desk import FiringDesk
 from bestex.engine.launch_desk import LaunchDesk
 from bestex.engine.order_log import OrderLog
 from bestex.engine.price_desk import PriceDesk
 from bestex.engine.recovery import Recovery
+from bestex.engine.resting_orders import resting_of
 from bestex.engine.signing import SigningGate
 from bestex.engine.slicer import Slicer
-from bestex.ports import Clock, Journal, Lease, MarketData, RestingOrder, TriggerStore
+from bestex.ports import Clock, Journal, MarketData, RestingOrder, TriggerStore
 
 REBUILD_PAGE: Final = 10_000
 READ_AT_ONCE: Final = 500
 _RETRY_S: Final = 0.5
 _TIME_IS_UP: Final = "its time is up"
+_OF_NO_CONCERN: Final = frozenset({Status.PENDING, Status.BUILDING, Status.SUBMITTED})
+"""Statuses of which no watched order's index need know; they are most of all events."""
 
 _log = structlog.get_logger(__name__)
 
@@ -57,7 +60,7 @@ class Watch:
         self._recovery = recovery
         self._tokens = tokens
         self._clock = clock
-        self._firing = Firing(journal, recovery, clock, gate, execute, self.refresh)
+        self._firing = FiringDesk(journal, recovery, clock, gate, execute, self.refresh)
         self._prices = PriceDesk(market, store, clock, gate, tokens, self._firing)
         self._launches = LaunchDesk(market, store, clock, gate, tokens, self._firing)
         self._slicer = Slicer(journal, recovery, clock, gate, caller, accepted)
@@ -104,6 +107,7 @@ class Watch:
 
     def refresh(self, order_id: str, seconds: float = 0.0) -> None:
         """Read an order anew, after a while, and watch it if it rests."""
+        self._prices.settled(order_id)
         if seconds > 0:
             self._pauses.at(self._clock.now_us() + round(seconds * 1e6), order_id)
         else:
@@ -151,20 +155,24 @@ class Watch:
         self._slicer.committed(events)
         for stored in events:
             event = stored.event
-            status = event.status
-            if status is Status.WATCHING:
-                detail = event.detail
-                self._prices.settled(event.order_id)
-                if isinstance(detail, WatchingDetail) and detail.changes is not None:
+            if event.status in _OF_NO_CONCERN:
+                continue
+            match event.detail:
+                case WatchingDetail(changes=changes):
+                    self._prices.settled(event.order_id)
+                    if changes is not None:
+                        self._forget(event.order_id)
+                        self.refresh(event.order_id)
+                case RoutingDetail(trigger=Trigger()) | CancelledDetail() | ExpiredDetail() | FailedDetail():
                     self._forget(event.order_id)
-                    self.refresh(event.order_id)
-            elif status in ENDS:
-                self._forget(event.order_id)
-                self._prices.settled(event.order_id)
-                if isinstance(event.detail, ConfirmedDetail) and event.detail.gone:
-                    self.refresh(derived_id(event.order_id, "exits"))
-            elif status is Status.ROUTING:
-                self._forget(event.order_id)
+                    if event.status is not Status.ROUTING:
+                        self._prices.settled(event.order_id)
+                case ConfirmedDetail(gone=gone):
+                    self._prices.settled(event.order_id)
+                    if gone:
+                        self.refresh(derived_id(event.order_id, "exits"))  # there is nothing to exit from
+                case _:
+                    pass
 
     def _forget(self, order_id: str) -> None:
         self._prices.remove(order_id)
@@ -201,12 +209,7 @@ class Watch:
 
     async def _read(self, order_ids: list[str]) -> list[OrderLog]:
         """Those that rest, as they stand."""
-        rows = {order_id: await self._journal.order(order_id) for order_id in order_ids}
-        leases = [
-            Lease(order_id, row.lease_epoch)
-            for order_id, row in rows.items()
-            if row is not None and row.view.status == Status.WATCHING
-        ]
+        leases = await self._journal.leases_of_resting(order_ids)
         logs = await self._recovery.read(leases) if leases else []
         return [log for log in logs if log.state.status is Status.WATCHING]
 
@@ -239,29 +242,3 @@ class Watch:
 def is_over(log: OrderLog, now_us: int) -> bool:
     expires_us = log.order.expires_us
     return expires_us is not None and expires_us <= now_us
-
-
-def resting_of(log: OrderLog) -> RestingOrder:
-    """A watched order as its row of the journal would give it."""
-    view = log.state.view()
-    return RestingOrder(
-        order_id=view.order_id,
-        seq=view.seq,
-        kind=view.kind,
-        token_in=view.token_in,
-        token_out=view.token_out,
-        amount=view.amount,
-        epoch=log.epoch,
-        limit_price=view.limit_price,
-        min_amount_out=view.min_amount_out,
-        trigger_price=view.trigger_price,
-        trail_bps=view.trail_bps,
-        expires_at=view.expires_at,
-        not_before=view.not_before,
-        parent_id=view.parent_id,
-        legs=view.legs,
-        mint=view.mint,
-        filters=view.filters,
-        migrations=view.migrations,
-        created_at=view.created_at,
-    )

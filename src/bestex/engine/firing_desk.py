@@ -42,10 +42,10 @@ class Fired(msgspec.Struct, frozen=True):
     order_id: str
     seq: int  # the order's, as it stood then
     epoch: int  # of its last lease
-    trigger: Trigger
+    trigger: Callable[[], Trigger]  # put into words when it fires, not while the prices wait
 
 
-class Firing:
+class FiringDesk:
     """From a trigger to an execution."""
 
     def __init__(
@@ -153,8 +153,10 @@ class Firing:
         if self._gate.halt is not None or is_expired(log.order, self._clock.now_us()):
             self._give_back(fired.order_id, _RETRY_S)
             return
-        trigger = fired.trigger
+        trigger = fired.trigger()
         if log.order.kind is Kind.EXITS:
+            [leg] = [leg for leg in log.order.terms.legs if leg.name == trigger.kind]
+            trigger = replace(trigger, slippage_bps=leg.slippage_bps, limit_price=leg.limit_price)
             left = entries[fired.order_id]
             if left == 0:
                 log.record(Status.CANCELLED, CancelledDetail("engine", reason=ENTRY_LOST))

@@ -1,0 +1,184 @@
+"""Holds the prices that come against the orders that wait for them, and keeps what trailing stops go by on disk."""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Sequence
+from functools import partial
+from typing import Final
+
+import structlog
+
+from bestex.domain.errors import JournalError, UnknownTokenError
+from bestex.domain.events import timestamp_us
+from bestex.domain.orders import Order
+from bestex.domain.price import format_price, traded_price
+from bestex.domain.terms import Kind
+from bestex.domain.tokens import Pair, TokenRegistry, pair_of
+from bestex.engine.errors import BeyondTriggerError
+from bestex.engine.firing_desk import Fired, FiringDesk
+from bestex.engine.resting_orders import resting_order
+from bestex.engine.signing import SigningGate
+from bestex.engine.triggers.book import Book
+from bestex.engine.triggers.resting import Resting, Sense, entries_of, key_of
+from bestex.engine.triggers.selection import trigger_of
+from bestex.ports import Clock, HighWater, MarketData, RestingOrder, Tick, TriggerStore
+
+KEEP_MARKS_EVERY_S: Final = 1.0
+MAX_MARKS_WAITING: Final = 10_000  # for a database that is away
+
+_IMMEDIATE: Final = frozenset({Kind.STOP, Kind.TAKE_PROFIT})
+
+_log = structlog.get_logger(__name__)
+
+
+class PriceDesk:
+    """A book for each pair that has orders waiting."""
+
+    def __init__(
+        self,
+        market: MarketData,
+        store: TriggerStore,
+        clock: Clock,
+        gate: SigningGate,
+        tokens: TokenRegistry,
+        firing: FiringDesk,
+    ) -> None:
+        self._market = market
+        self._store = store
+        self._clock = clock
+        self._gate = gate
+        self._tokens = tokens
+        self._firing = firing
+        self._loop = asyncio.get_running_loop()
+        self._books: dict[str, Book] = {}  # by the pair's name
+        self._in_flight: dict[str, Book] = {}  # by order: those that fired and have not ended
+        self._marks: defaultdict[str, list[HighWater]] = defaultdict(list)  # by pair, as a dead engine left them
+        self._looks: set[str] = set()  # pairs to be looked at before their next tick
+        market.on_tick(self._on_tick)
+
+    def __len__(self) -> int:
+        return sum(len(book) for book in self._books.values())
+
+    async def run(self) -> None:
+        """Keep the marks of trailing stops on disk, for ever."""
+        marks: list[HighWater] = []
+        while True:
+            await self._clock.sleep(KEEP_MARKS_EVERY_S)
+            self._drop_empty_books()
+            for book in self._books.values():
+                marks += book.take_marks()
+            if not marks:
+                continue
+            try:
+                await self._store.keep_high_waters(marks)
+            except JournalError as error:
+                _log.warning("prices.marks_not_kept", error=str(error))
+                marks = marks[-MAX_MARKS_WAITING:]
+            else:
+                marks = []
+
+    async def load_marks(self) -> None:
+        """Read what trailing stops go by. Raises `JournalError`."""
+        self._marks.clear()
+        for mark in await self._store.high_waters():
+            self._marks[mark.pair].append(mark)
+
+    # --- Which orders wait
+
+    def enter(self, orders: Sequence[RestingOrder]) -> None:
+        """Have these orders wait for their prices; one that cannot be read is left out, and the log says so."""
+        entered: defaultdict[str, list[tuple[RestingOrder, tuple[Resting, ...], bool]]] = defaultdict(list)
+        for order in orders:
+            try:
+                token_in, token_out = self._tokens.get(order.token_in), self._tokens.get(order.token_out)
+                entries = entries_of(order, token_in, token_out)
+            except (UnknownTokenError, ValueError) as error:
+                _log.error("prices.order_unreadable", order_id=order.order_id, error=str(error))
+                continue
+            pair = pair_of(token_in, token_out)
+            self._book(pair)
+            entered[pair.name].append((order, entries, pair.base == token_in))
+        for name, found in entered.items():
+            book = self._books[name]
+            for sells_base in (True, False):
+                entries = [entry for _, entries, sells in found if sells is sells_base for entry in entries]
+                armed = {key_of(order.order_id): timestamp_us(order.created_at) for order, _, _ in found}
+                book.load(entries, sells_base, armed, self._marks[name])
+            self._look_soon(name)
+
+    def remove(self, order_id: str) -> None:
+        """Have an order wait no more."""
+        key = key_of(order_id)
+        for book in self._books.values():
+            if book.remove(key):
+                return
+
+    def settled(self, order_id: str) -> None:
+        """An order that fired has ended, or waits again: it takes no depth any more."""
+        book = self._in_flight.pop(order_id, None)
+        if book is not None:
+            book.settled(key_of(order_id))
+
+    def check(self, order: Order) -> None:
+        """Raise `BeyondTriggerError` for a trigger that the price is beyond already, unless the order allows that."""
+        if order.kind not in _IMMEDIATE or order.terms.allow_immediate or order.terms.trigger_price is None:
+            return
+        tick = self._market.latest(order.pair)
+        if tick is None:
+            return
+        amount_out = max(curve.amount_out(order.amount_in, order.sells_base) for curve in tick.curves)
+        [entry] = entries_of(resting_order(order, 0, 0), order.token_in, order.token_out)
+        rises = entry.kind.sense is Sense.RISE
+        if amount_out and (amount_out >= entry.threshold if rises else amount_out <= entry.threshold):
+            price = format_price(traded_price(order.amount_in, amount_out, order.pair, sells_base=order.sells_base))
+            wanted = "below" if (order.sells_base is not rises) else "above"
+            raise BeyondTriggerError(
+                "triggerPrice",
+                f"the price is {price} already, for this amount: give one {wanted} it, or allowImmediate",
+            )
+
+    def _drop_empty_books(self) -> None:
+        """Follow the prices of no pair that nobody waits for."""
+        empty = [name for name, book in self._books.items() if not len(book) and not book.in_flight]
+        if empty:
+            for name in empty:
+                del self._books[name]
+            self._market.follow([book.pair for book in self._books.values()])
+
+    def _book(self, pair: Pair) -> Book:
+        book = self._books.get(pair.name)
+        if book is None:
+            book = self._books[pair.name] = Book(pair)
+            self._market.follow([each.pair for each in self._books.values()])
+        return book
+
+    # --- What the prices do
+
+    def _look_soon(self, name: str) -> None:
+        """Look at a pair's prices without waiting for its next tick: an order may cross them as it comes."""
+        if not self._looks:
+            self._loop.call_soon(self._look)
+        self._looks.add(name)
+
+    def _look(self) -> None:
+        looks, self._looks = self._looks, set()
+        for name in sorted(looks):
+            tick = self._market.latest(self._books[name].pair)
+            if tick is not None:
+                self._on_tick(tick)
+
+    def _on_tick(self, tick: Tick) -> None:
+        book = self._books.get(tick.pair.name)
+        if book is None:
+            return
+        now_us = self._clock.now_us()
+        if self._gate.halt is not None:
+            book.observe(tick, now_us)
+            return
+        fired: list[Fired] = []
+        for each in book.fires(tick, now_us):
+            order_id = each.entry.order_id
+            self._in_flight[order_id] = book
+            fired.append(Fired(order_id, each.entry.seq, each.entry.epoch, partial(trigger_of, each, tick, now_us)))
+        if fired:
+            self._firing.fire(fired)
