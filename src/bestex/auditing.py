@@ -23,10 +23,10 @@ from bestex.config import Settings
 from bestex.domain.errors import JournalConfigurationError
 from bestex.domain.events import timestamp_text
 from bestex.domain.log_hash import PublishedHead
+from bestex.journal.connections import LOST
 from bestex.journal.embedded import DataDirError, EmbeddedPostgres, EmbeddedPostgresError
 from bestex.journal.embedded.cluster import has_database
 from bestex.journal.evidence import PostgresJournalEvidence, check_schema, connect_for_audit, journal_id
-from bestex.journal.postgres import LOST
 from bestex.journal.published_head import head_path
 from bestex.venues.simulated.evidence import PostgresLedgerEvidence, has_ledger
 

@@ -36,10 +36,11 @@ from bestex.engine.landing import LandingLimits
 from bestex.engine.operator import Operator
 from bestex.engine.retry import RetryPolicy
 from bestex.hub import LocalHub
+from bestex.journal.connections import LOST
 from bestex.journal.embedded import EmbeddedPostgres, EmbeddedPostgresError
 from bestex.journal.engines import Enrolment
 from bestex.journal.migrations import has_journal, migrate
-from bestex.journal.postgres import LOST, PostgresJournal
+from bestex.journal.postgres import PostgresJournal
 from bestex.journal.published_head import HeadFile, head_path, why_behind
 from bestex.observability import Metrics, RecoveryProgress, set_up_logging
 from bestex.ports import HaltCause, LogHead

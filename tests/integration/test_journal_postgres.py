@@ -23,10 +23,11 @@ from bestex.domain.events import ConfirmedDetail, FailedDetail, StoredEvent, enc
 from bestex.domain.lifecycle import FIRST, NEXT, Status
 from bestex.domain.log_hash import GENESIS, row_bytes, row_hash
 from bestex.domain.orders import fold
+from bestex.journal.connections import connect
 from bestex.journal.embedded import settings as server_settings
 from bestex.journal.engines import EngineAlreadyRunningError, Enrolment
 from bestex.journal.migrations import migrate
-from bestex.journal.postgres import ENGINE_TTL, PostgresJournal, connect
+from bestex.journal.postgres import ENGINE_TTL, PostgresJournal
 from bestex.journal.queries import QUERIES, sql_text
 from bestex.ports import OrderFilter
 from tests.support.journals import OnPostgres, holding
@@ -522,7 +523,7 @@ async def test_a_long_journal_is_migrated_however_long_it_takes(
     empty_database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await older_journal(empty_database_url, 2_000)
-    monkeypatch.setattr("bestex.journal.postgres.COMMIT_TIMEOUT_S", 0.05)
+    monkeypatch.setattr("bestex.journal.connections.COMMIT_TIMEOUT_S", 0.05)
     await migrate(empty_database_url)
 
 

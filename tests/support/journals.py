@@ -8,8 +8,9 @@ from typing import Protocol
 import asyncpg
 
 from bestex.ambient import SystemClock
+from bestex.journal.connections import connect
 from bestex.journal.memory import MemoryDatabase, MemoryJournal
-from bestex.journal.postgres import PostgresJournal, connect
+from bestex.journal.postgres import PostgresJournal
 from bestex.journal.queries import QUERIES
 from bestex.journal.writer import MergedRows, Store, Verdict
 

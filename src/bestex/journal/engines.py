@@ -12,7 +12,8 @@ import asyncpg
 import structlog
 
 from bestex.domain.errors import EngineFencedError, JournalError
-from bestex.journal.postgres import ENGINE_TTL, LOST, connect
+from bestex.journal.connections import LOST, connect
+from bestex.journal.postgres import ENGINE_TTL
 from bestex.journal.queries import QUERIES
 from bestex.ports import Clock
 

@@ -11,9 +11,9 @@ from bestex.audit.evidence import JournalHead, LogRow, OrderImage
 from bestex.domain.errors import JournalConfigurationError
 from bestex.domain.events import StoredEvent, encode_detail
 from bestex.domain.lifecycle import UNFILLED
+from bestex.journal.connections import connect
 from bestex.journal.memory import MemoryDatabase
 from bestex.journal.migrations import latest_version
-from bestex.journal.postgres import connect
 from bestex.journal.queries import QUERIES
 
 BATCH_ROWS: Final = 2_000

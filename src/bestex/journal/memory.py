@@ -2,6 +2,8 @@
 
 import asyncio
 from collections.abc import Sequence
+from heapq import nsmallest
+from operator import itemgetter
 
 from bestex.domain.errors import (
     AppendRefusedError,
@@ -27,11 +29,12 @@ from bestex.ports import (
     NewOrder,
     OrderFilter,
     OrderRow,
+    RestingOrder,
 )
 
 
 class _Order:
-    __slots__ = ("epoch", "events", "owner", "seq", "settled", "status", "view")
+    __slots__ = ("epoch", "events", "owner", "parent_id", "resting", "seq", "settled", "status", "view")
 
     def __init__(self) -> None:
         self.view: OrderView | None = None
@@ -40,7 +43,14 @@ class _Order:
         self.seq = 0
         self.status: Status | None = None
         self.settled = False
+        self.resting = False
+        self.parent_id: str | None = None
         self.events: list[StoredEvent] = []
+
+    @property
+    def is_due(self) -> bool:
+        """Whether an executor has something to do for it."""
+        return not self.settled and not self.resting
 
 
 class MemoryDatabase:
@@ -92,26 +102,28 @@ class MemoryStore:
         refused: dict[str, JournalError] = {}
         first_position = len(database.log) + 1
         for merged in rows:
-            error = self._refusal(merged)
+            error = self._refusal(merged) or self._illegal_companion(merged)
             if error is None:
                 self._store(merged)
             else:
                 refused[merged.first.order_id] = error
+            for companion in merged.companions:
+                if (hindrance := error or self._refusal(companion)) is None:
+                    self._store(companion)
+                else:
+                    refused[companion.first.order_id] = hindrance
         verdict = Verdict(first_position, refused, database.head_hash)
         database.engines[self._engine_id] = (number, verdict)
         return verdict
 
+    def _illegal_companion(self, merged: MergedRows) -> JournalError | None:
+        return next((error for each in merged.companions if (error := _illegal(each)) is not None), None)
+
     def _refusal(self, merged: MergedRows) -> JournalError | None:
         first = merged.first
         order = self._database.orders.get(first.order_id)
-        seq, status = (first.base_seq, first.base_status) if first.new is None else (0, None)
-        for append in merged.appends:
-            for event in append.events:
-                if event.seq != seq + 1 or event.status not in (NEXT[status] if status else {FIRST}):
-                    return AppendRefusedError(
-                        f"order {first.order_id}: {event.status} as event {event.seq} may not follow {status} as {seq}"
-                    )
-                seq, status = event.seq, event.status
+        if (error := _illegal(merged)) is not None:
+            return error
         if first.new is not None:
             if holders := self._holders(first.new):
                 oldest = min(holders)
@@ -120,7 +132,11 @@ class MemoryStore:
             return None if order is None else JournalError(f"order {first.order_id} exists already")
         if order is None or (order.seq, order.status) != (first.base_seq, first.base_status):
             return AppendRefusedError(f"order {first.order_id} has moved on")
-        if first.lease_epoch is not None and (order.owner, order.epoch) != (self._engine_id, first.lease_epoch):
+        if first.takes_lease:
+            held = (order.owner, order.epoch + 1) == (None, first.lease_epoch)
+        else:
+            held = first.lease_epoch in (None, order.epoch if order.owner == self._engine_id else None)
+        if not held:
             return AppendRefusedError(f"order {first.order_id} is leased to another")
         return None
 
@@ -135,14 +151,37 @@ class MemoryStore:
         if first.new is not None:
             for key in _keys(first.new):
                 database.keys[key] = first.new
-            if first.lease_epoch is not None:
-                order.owner, order.epoch = self._engine_id, first.lease_epoch
+            order.parent_id = first.new.parent_id
+        if first.lease_epoch is not None and (first.new is not None or first.takes_lease):
+            order.owner, order.epoch = self._engine_id, first.lease_epoch
         for append in merged.appends:
             for event in append.events:
                 order.events.append(database.add(event))
         last = merged.last.events[-1]
         order.seq, order.status, order.view = last.seq, last.status, merged.last.view
         order.settled = settles(last)
+        order.resting = last.status is Status.WATCHING
+        if order.resting:
+            order.owner = None
+
+
+def _illegal(merged: MergedRows) -> JournalError | None:
+    """Why the rows do not follow from what they build on."""
+    first = merged.first
+    seq, status = (first.base_seq, first.base_status) if first.new is None else (0, None)
+    for append in merged.appends:
+        for event in append.events:
+            if event.seq != seq + 1 or event.status not in (NEXT[status] if status else {FIRST}):
+                return AppendRefusedError(
+                    f"order {first.order_id}: {event.status} as event {event.seq} may not follow {status} as {seq}"
+                )
+            seq, status = event.seq, event.status
+    return None
+
+
+def _resting_order(view: OrderView, epoch: int) -> RestingOrder:
+    shown = {name: getattr(view, name) for name in RestingOrder.__struct_fields__ if name != "epoch"}
+    return RestingOrder(epoch=epoch, **shown)
 
 
 def _keys(new: NewOrder) -> list[tuple[str, str, str]]:
@@ -200,7 +239,26 @@ class MemoryJournal:
         self.database.halt = None
 
     async def unsettled(self) -> int:
-        return sum(not order.settled for order in self.database.orders.values())
+        return sum(order.is_due for order in self.database.orders.values())
+
+    async def resting(self, after_id: str | None, limit: int) -> list[RestingOrder]:
+        watched = (
+            (order_id, order)
+            for order_id, order in self.database.orders.items()
+            if order.resting and (after_id is None or order_id > after_id)
+        )
+        page = nsmallest(limit, watched, key=itemgetter(0))
+        return [_resting_order(order.view, order.epoch) for _, order in page if order.view is not None]
+
+    async def count_resting(self) -> int:
+        return sum(order.resting for order in self.database.orders.values())
+
+    async def children(self, parent_id: str) -> list[OrderView]:
+        return [
+            order.view
+            for _, order in sorted(self.database.orders.items())
+            if order.parent_id == parent_id and order.view is not None
+        ]
 
     async def events(self, order_id: str, after_seq: int = 0) -> list[StoredEvent]:
         order = self.database.orders.get(order_id)
@@ -223,14 +281,15 @@ class MemoryJournal:
 
     async def orders(self, where: OrderFilter, limit: int, before_id: str | None) -> list[OrderView]:
         newest_first = sorted(self.database.orders.items(), reverse=True)
-        views = (order.view for order_id, order in newest_first if before_id is None or order_id < before_id)
         found = [
             view
-            for view in views
-            if view is not None
+            for order_id, order in newest_first
+            if (view := order.view) is not None
+            and (before_id is None or order_id < before_id)
             and (where.status is None or view.status == where.status)
             and (where.pair is None or view.pair == where.pair)
             and (where.kind is None or view.kind == where.kind)
+            and (where.parent_id is None or order.parent_id == where.parent_id)
         ]
         return found[:limit]
 
@@ -238,14 +297,14 @@ class MemoryJournal:
         held = [
             HeldOrder(order_id, order.epoch, order.seq)
             for order_id, order in sorted(self.database.orders.items())
-            if order.owner == self.engine_id and not order.settled and (after_id is None or order_id > after_id)
+            if order.owner == self.engine_id and order.is_due and (after_id is None or order_id > after_id)
         ]
         return held[:limit]
 
     async def claim(self, limit: int) -> list[Lease]:
         leases: list[Lease] = []
         for order_id, order in sorted(self.database.orders.items()):
-            if len(leases) < limit and not order.settled and order.owner not in self.database.engines:
+            if len(leases) < limit and order.is_due and order.owner not in self.database.engines:
                 order.owner, order.epoch = self.engine_id, order.epoch + 1
                 leases.append(Lease(order_id, order.epoch))
         return leases

@@ -7,7 +7,7 @@ import asyncpg
 
 from bestex.domain.errors import JournalConfigurationError
 from bestex.domain.lifecycle import FIRST, NEXT
-from bestex.journal.postgres import CONNECT_TIMEOUT_S, connect
+from bestex.journal.connections import CONNECT_TIMEOUT_S, connect
 from bestex.journal.queries import sql_text
 
 MINIMUM_SERVER: Final = 17

@@ -1,8 +1,7 @@
 """The journal on PostgreSQL: the store behind the group-commit writer, and the reads."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any, Final
 
@@ -13,13 +12,13 @@ from bestex.domain.errors import (
     DuplicateKeyError,
     EngineFencedError,
     JournalError,
-    JournalUnavailableError,
 )
 from bestex.domain.events import Event, StoredEvent
 from bestex.domain.lifecycle import ENDS, Status
 from bestex.domain.orders import OrderView
+from bestex.journal.connections import LOST, ConnectionPool, connect
 from bestex.journal.queries import QUERIES
-from bestex.journal.rows import append_columns, decode_view, stored_event
+from bestex.journal.rows import append_columns, decode_resting, decode_view, stored_event
 from bestex.journal.writer import (
     CommitUnknownError,
     GroupCommitWriter,
@@ -40,38 +39,19 @@ from bestex.ports import (
     LogHead,
     OrderFilter,
     OrderRow,
+    RestingOrder,
 )
 
 ENGINE_TTL: Final = timedelta(seconds=5)
 """An engine that gave no sign of life for this long has lost its leases."""
 
-CONNECT_TIMEOUT_S: Final = 3.0
-COMMIT_TIMEOUT_S: Final = 60.0
 TRANSACTION_TIMEOUT: Final = "30s"
 """The most that a writer stopped in the middle of a call can hold the head of the log."""
-READ_TIMEOUT_S: Final = 15.0
 READ_CONNECTIONS: Final = 4
 
-LOST: Final = (
-    OSError,
-    TimeoutError,
-    asyncpg.InterfaceError,
-    asyncpg.InternalClientError,  # what the driver says when the server hangs up at certain moments
-    asyncpg.PostgresConnectionError,
-)
-"""What the driver raises when a connection is cut or cannot be had."""
+_BEFORE_ALL_IDS: Final = "00000000-0000-0000-0000-000000000000"
 
 _FENCED: Final = ("BX001", "BX002")  # no place here, or not with this commit number: start anew
-
-
-async def connect(dsn: str, application: str, **settings: str) -> asyncpg.Connection:
-    """A connection set up as the journal needs it, with further server settings."""
-    return await asyncpg.connect(
-        dsn,
-        timeout=CONNECT_TIMEOUT_S,
-        command_timeout=COMMIT_TIMEOUT_S,
-        server_settings={"application_name": application, "synchronous_commit": "on", "TimeZone": "UTC", **settings},
-    )
 
 
 class PostgresStore:
@@ -133,8 +113,8 @@ class PostgresStore:
     ) -> JournalError:
         if reason != "duplicate":
             return AppendRefusedError(f"order {order_id} has moved on, or its lease is another's ({reason})")
-        new = next(merged.first.new for merged in rows if merged.first.order_id == order_id)
-        if new is None:
+        new = next((merged.first.new for merged in rows if merged.first.order_id == order_id), None)
+        if new is None:  # a companion: nobody waits to be told whose its keys are
             return JournalError(f"order {order_id} exists already")
         try:
             holders = await connection.fetch(QUERIES["keys"], new.caller, new.idempotency_key, new.client_order_id)
@@ -152,11 +132,10 @@ class PostgresJournal:
 
     def __init__(self, dsn: str, engine_id: str, clock: Clock) -> None:
         self.engine_id = engine_id
-        self._dsn = dsn
         self._store = PostgresStore(dsn, engine_id)
         self.writer = GroupCommitWriter(self._store, clock)
-        self._pool: asyncpg.Pool | None = None
-        self._opening = asyncio.Lock()
+        self._pool = ConnectionPool(dsn, "bestex reader", READ_CONNECTIONS)
+        self._fetch = self._pool.fetch
 
     @property
     def available(self) -> bool:
@@ -173,8 +152,7 @@ class PostgresJournal:
     async def close(self) -> None:
         self.writer.close()
         await self._store.close()
-        if self._pool is not None:
-            self._pool.terminate()
+        self._pool.close()
 
     def append(self, append: Append) -> "asyncio.Future[int]":
         return self.writer.append(append)
@@ -234,14 +212,18 @@ class PostgresJournal:
 
     async def orders(self, where: OrderFilter, limit: int, before_id: str | None) -> list[OrderView]:
         arguments: list[Any] = [before_id, where.pair, where.kind, limit]
-        match where.status:
-            case None:
-                query = "orders_newest"
-            case Status.CONFIRMED:
-                query = "orders_confirmed"
-            case status:
-                query = "orders_unfilled" if status in ENDS else "orders_open"
-                arguments.append(status.value)
+        if where.parent_id is not None:
+            query = "orders_of_parent"
+            arguments += [where.parent_id, where.status]
+        elif where.status is None:
+            query = "orders_newest"
+        elif where.status is Status.CONFIRMED:
+            query = "orders_confirmed"
+        elif where.status is Status.WATCHING:
+            query = "orders_resting"
+        else:
+            query = "orders_unfilled" if where.status in ENDS else "orders_open"
+            arguments.append(where.status.value)
         return [decode_view(row["view"]) for row in await self._fetch(query, *arguments)]
 
     async def claim(self, limit: int) -> list[Lease]:
@@ -253,38 +235,18 @@ class PostgresJournal:
         count: int = row["count"]
         return count
 
+    async def resting(self, after_id: str | None, limit: int) -> list[RestingOrder]:
+        rows = await self._fetch("resting", after_id or _BEFORE_ALL_IDS, limit)
+        return [decode_resting(view, epoch) for view, epoch in rows]
+
+    async def count_resting(self) -> int:
+        [row] = await self._fetch("count_resting")
+        count: int = row["count"]
+        return count
+
+    async def children(self, parent_id: str) -> list[OrderView]:
+        return [decode_view(row["view"]) for row in await self._fetch("children", parent_id)]
+
     async def held(self, after_id: str | None, limit: int) -> list[HeldOrder]:
         rows = await self._fetch("held", self.engine_id, after_id, limit)
         return [HeldOrder(str(row["id"]), row["lease_epoch"], row["seq"]) for row in rows]
-
-    async def _fetch(self, query: str, *arguments: object) -> list[asyncpg.Record]:
-        async with self._reading() as connection:
-            rows: list[asyncpg.Record] = await connection.fetch(QUERIES[query], *arguments, timeout=READ_TIMEOUT_S)
-            return rows
-
-    @asynccontextmanager
-    async def _reading(self) -> AsyncIterator[Any]:
-        """A connection to read with; what keeps it from being had is `JournalUnavailableError`."""
-        try:
-            async with self._opening:
-                if self._pool is None:
-                    self._pool = await asyncpg.create_pool(
-                        self._dsn,
-                        min_size=0,
-                        max_size=READ_CONNECTIONS,
-                        timeout=CONNECT_TIMEOUT_S,
-                        # Without sequential scans: plans are kept, also those made while the tables were small.
-                        server_settings={
-                            "application_name": "bestex reader",
-                            "TimeZone": "UTC",
-                            "enable_seqscan": "off",
-                        },
-                    )
-            async with self._pool.acquire(timeout=READ_TIMEOUT_S) as connection:
-                yield connection
-        except LOST as error:
-            raise JournalUnavailableError(f"the database cannot be read: {error or type(error).__name__}") from error
-        except asyncpg.PostgresError as error:
-            if (error.sqlstate or "").startswith(("08", "28", "3D", "53", "55", "57", "58")):
-                raise JournalUnavailableError(f"the database cannot be read: {error}") from error
-            raise

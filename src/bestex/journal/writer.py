@@ -5,6 +5,7 @@ One writer per engine, one commit in flight. The writer knows nothing of SQL: a 
 - An order's queued appends are merged while each builds on the one before; one that does not waits for a later
   commit, where the store decides.
 - An append that is refused takes the order's appends queued behind it with it.
+- An append's companion, a new order, is in the commit that the append is in, and is stored only if that is.
 - A commit whose answer was lost is sent again, the same rows under the same number, until it is answered.
 - While the store cannot be reached, new orders are refused at once and running orders' rows wait.
 """
@@ -24,6 +25,7 @@ from bestex.domain.errors import (
     OutcomeUnknownError,
 )
 from bestex.domain.events import StoredEvent
+from bestex.domain.lifecycle import Status
 from bestex.ports import Append, Clock, HeadListener, JournalListener
 
 MAX_COMMIT_EVENTS: Final = 4_000
@@ -57,14 +59,15 @@ class Verdict:
 
 
 class MergedRows:
-    """All of one order's rows in one commit: appends that build on each other."""
+    """All of one order's rows in one commit: appends that build on each other, and the new orders they bring along."""
 
-    __slots__ = ("appends", "futures", "last")
+    __slots__ = ("appends", "companions", "futures", "last")
 
-    def __init__(self, append: Append, future: "asyncio.Future[int]") -> None:
+    def __init__(self, append: Append, future: "asyncio.Future[int] | None") -> None:
         self.appends = [append]
-        self.futures = [future]
+        self.futures = [] if future is None else [future]  # nobody waits for a companion
         self.last = append
+        self.companions = [] if append.companion is None else [MergedRows(append.companion, None)]
 
     @property
     def first(self) -> Append:
@@ -76,17 +79,24 @@ class MergedRows:
             append.base_seq == last.seq
             and append.base_status is last.status
             and append.lease_epoch == self.first.lease_epoch
+            and not append.takes_lease
+            and (append.lease_epoch is None or last.status is not Status.WATCHING)  # its lease ended there
         )
 
     def add(self, append: Append, future: "asyncio.Future[int]") -> None:
         self.appends.append(append)
         self.futures.append(future)
         self.last = append
+        if append.companion is not None:
+            self.companions.append(MergedRows(append.companion, None))
 
 
 class Store(Protocol):
     async def commit(self, number: int, rows: Sequence[MergedRows]) -> Verdict:
         """Store each order's rows, all or none. Called again with the same number, give the same answer.
+
+        The events of an order's rows come before those of its companions. A companion that is not stored, because its
+        carrier is not or because it is there already, is among the refused.
 
         Raises the three errors above, or `EngineFencedError`.
         """
@@ -122,6 +132,7 @@ class GroupCommitWriter:
         self._head_listeners.append(listener)
 
     def append(self, append: Append) -> "asyncio.Future[int]":
+        _check(append)
         future: asyncio.Future[int] = self._loop.create_future()
         if self._fenced is not None:
             future.set_exception(self._fenced)
@@ -168,6 +179,7 @@ class GroupCommitWriter:
         taken: dict[str, MergedRows] = {}
         kept: list[tuple[Append, asyncio.Future[int]]] = []
         behind: set[str] = set()  # orders with an append that waits for a later commit
+        brought: set[str] = set()  # companions: what builds on them waits until it is known whether they are stored
         queue = self._queue
         events = 0
         while queue and events < MAX_COMMIT_EVENTS:
@@ -175,17 +187,24 @@ class GroupCommitWriter:
             append, future = item
             if future.cancelled():
                 continue
-            order_id = append.order_id
+            order_id, companion = append.order_id, append.companion
             rows = taken.get(order_id)
-            if rows is None:
+            waits = order_id in behind or order_id in brought
+            if companion is not None:
+                new_id = companion.order_id
+                waits = waits or new_id in taken or new_id in brought or new_id in behind
+            if rows is None and not waits:
                 taken[order_id] = MergedRows(append, future)
-            elif order_id not in behind and rows.continues(append):
+            elif rows is not None and not waits and rows.continues(append):
                 rows.add(append, future)
             else:
                 behind.add(order_id)
                 kept.append(item)
                 continue
             events += len(append.events)
+            if companion is not None:
+                brought.add(companion.order_id)
+                events += len(companion.events)
         queue.extendleft(reversed(kept))
         return list(taken.values())
 
@@ -250,7 +269,7 @@ class GroupCommitWriter:
         if len(rows) == 1:
             _log.error("journal.rows_rejected", order_id=rows[0].first.order_id, error=str(error))
             self._fail(rows[0], JournalError(f"the journal rejects the rows: {error}"))
-            self._refuse_queued(rows[0].first.order_id)
+            self._refuse_queued_behind(rows[0])
             return
         middle = len(rows) // 2
         await self._commit(rows[:middle])
@@ -265,13 +284,20 @@ class GroupCommitWriter:
         for merged in rows:
             if refused and (error := refused.get(merged.first.order_id)) is not None:
                 self._fail(merged, error)
-                self._refuse_queued(merged.first.order_id)
+                self._refuse_queued_behind(merged)
                 continue
             for append, future in zip(merged.appends, merged.futures, strict=True):
                 for event in append.events:
                     stored.append(StoredEvent(position, event))
                     position += 1
                 answers.append((future, position - 1))
+            for companion in merged.companions:
+                if companion.first.order_id in refused:
+                    self._refuse_queued(companion.first.order_id)
+                    continue
+                for event in companion.first.events:
+                    stored.append(StoredEvent(position, event))
+                    position += 1
         self.events += len(stored)
         if stored:
             for tell in self._head_listeners:
@@ -281,6 +307,12 @@ class GroupCommitWriter:
         for future, last_position in answers:
             if not future.done():
                 future.set_result(last_position)
+
+    def _refuse_queued_behind(self, merged: MergedRows) -> None:
+        """Refuse what is queued behind refused rows, and behind the companions that are not stored with them."""
+        self._refuse_queued(merged.first.order_id)
+        for companion in merged.companions:
+            self._refuse_queued(companion.first.order_id)
 
     def _refuse_queued(self, order_id: str) -> None:
         """Refuse what is queued behind a refused append of the order."""
@@ -308,6 +340,19 @@ class GroupCommitWriter:
     def _fail(self, merged: MergedRows, error: JournalError) -> None:
         for future in merged.futures:
             _fail_future(future, error)
+
+
+def _check(append: Append) -> None:
+    """`ValueError` for an append that says what no append can mean: a defect of its writer."""
+    if append.takes_lease and append.lease_epoch is None:
+        raise ValueError(f"an append of order {append.order_id} takes the lease under no epoch")
+    companion = append.companion
+    if companion is None:
+        return
+    if append.new is not None:
+        raise ValueError(f"the new order {append.order_id} carries a companion: only one that is there already may")
+    if companion.new is None or companion.companion is not None:
+        raise ValueError(f"the companion of order {append.order_id} is no new order, or has one of its own")
 
 
 def _call_safely(listener: Callable[..., None], *news: object) -> None:

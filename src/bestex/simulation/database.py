@@ -21,6 +21,7 @@ from bestex.ports import (
     LogHead,
     OrderFilter,
     OrderRow,
+    RestingOrder,
 )
 from bestex.simulation.faults import Luck
 from bestex.simulation.loop import VirtualLoop
@@ -238,6 +239,15 @@ class ProcessJournal(MemoryJournal):
 
     async def unsettled(self) -> int:
         return await self._read(super().unsettled)
+
+    async def resting(self, after_id: str | None, limit: int) -> list[RestingOrder]:
+        return await self._read(super().resting, after_id, limit)
+
+    async def count_resting(self) -> int:
+        return await self._read(super().count_resting)
+
+    async def children(self, parent_id: str) -> list[OrderView]:
+        return await self._read(super().children, parent_id)
 
     async def held(self, after_id: str | None, limit: int) -> list[HeldOrder]:
         return await self._read(super().held, after_id, limit)

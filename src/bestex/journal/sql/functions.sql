@@ -5,6 +5,10 @@
 --   an order's events side by side and in order.
 -- An order is refused when it has moved on or its lease is another's ('moved'), when its idempotency key or
 -- client order id is taken ('duplicate'), or when its events do not follow the lifecycle ('illegal').
+-- Nobody holds the lease of an order that is watched; with u_takes the engine takes it, under the next epoch.
+-- With u_pair its pair becomes another: a sniper has found what it buys.
+-- A new order with n_carrier is a companion of that order's rows: it is stored only if they are ('carrier'), and
+-- refused without harm to them when it is there already; if it is illegal, so are they.
 -- The events of the others get the positions first_position, first_position + 1, ... in the order given, and hashes:
 -- each over the row's bytes and the hash before it, as domain/log_hash.py says.
 -- Called again with the commit number of its last call it changes nothing and gives that call's answer.
@@ -18,10 +22,10 @@ create function bestex.append(
     p_engine uuid, p_commit bigint,
     n_id uuid[], n_kind text[], n_pair text[], n_caller text[], n_key text[], n_client text[], n_hash bytea[],
     n_status text[], n_seq integer[], n_attempt integer[], n_unfilled text[], n_settled boolean[], n_epoch integer[],
-    n_view text[],
-    u_id uuid[], u_base integer[], u_from text[], u_epoch integer[],
+    n_parent uuid[], n_carrier uuid[], n_view text[],
+    u_id uuid[], u_base integer[], u_from text[], u_epoch integer[], u_takes boolean[],
     u_status text[], u_seq integer[], u_attempt integer[], u_unfilled text[], u_settled boolean[],
-    u_view text[],
+    u_pair text[], u_view text[],
     e_id uuid[], e_seq integer[], e_from text[], e_status text[], e_attempt integer[],
     e_at_us bigint[], e_detail text[], e_sealed bytea[],
     out first_position bigint, out refused uuid[], out reasons text[], out head_hash bytea
@@ -84,47 +88,60 @@ begin
                                 union all
                                 select n.id, 1, '' from unnest(n_id) as n (id))) e)) i;
     if illegal <> '{}' then
+        select illegal || array_agg(n.carrier) into illegal
+          from unnest(n_id, n_carrier) as n (id, carrier)
+         where n.id = any (illegal) and n.carrier <> all (illegal);
         refused := illegal;
         reasons := array_fill('illegal'::text, array[cardinality(illegal)]);
     end if;
 
-    if cardinality(n_id) > 0 then
-        with new as (
-            insert into orders (id, kind, pair, caller, idempotency_key, client_order_id, request_hash,
-                                status, seq, attempt, unfilled, settled, lease_owner, lease_epoch, view)
-            select n.id, n.kind, n.pair, n.caller, n.key, n.client, n.hash, n.status, n.seq, n.attempt,
-                   n.unfilled, n.settled,
-                   case when n.epoch is null then null else p_engine end, coalesce(n.epoch, 0), n.view::json
-              from unnest(n_id, n_kind, n_pair, n_caller, n_key, n_client, n_hash,
-                          n_status, n_seq, n_attempt, n_unfilled, n_settled, n_epoch, n_view)
-                   as n (id, kind, pair, caller, key, client, hash, status, seq, attempt, unfilled, settled, epoch,
-                         view)
-             where n.id <> all (illegal)
-            on conflict do nothing
-            returning id)
-        select coalesce(array_agg(id), '{}') into accepted from new;
-        if cardinality(accepted) < cardinality(n_id) then
-            select refused || array_agg(id), reasons || array_agg('duplicate'::text) into refused, reasons
-              from unnest(n_id) as n (id) where id <> all (accepted) and id <> all (illegal);
-        end if;
-    end if;
-
+    -- Updates before new orders: a companion depends on what becomes of its carrier.
     if cardinality(u_id) > 0 then
         with moved as (
             update orders o
                set status = u.status, seq = u.seq, attempt = u.attempt, unfilled = u.unfilled,
-                   settled = u.settled, view = u.view::json
-              from unnest(u_id, u_base, u_from, u_epoch, u_status, u_seq, u_attempt, u_unfilled, u_settled,
-                          u_view)
-                   as u (id, base, came_from, epoch, status, seq, attempt, unfilled, settled, view)
+                   settled = u.settled, resting = u.status = 'watching', view = u.view::json,
+                   pair = coalesce(u.pair, o.pair),
+                   lease_owner = case when u.status = 'watching' then null
+                                      when u.takes then p_engine else o.lease_owner end,
+                   lease_epoch = case when u.takes then u.epoch else o.lease_epoch end
+              from unnest(u_id, u_base, u_from, u_epoch, u_takes, u_status, u_seq, u_attempt, u_unfilled, u_settled,
+                          u_pair, u_view)
+                   as u (id, base, came_from, epoch, takes, status, seq, attempt, unfilled, settled, pair, view)
              where o.id = u.id and o.seq = u.base and o.status = u.came_from
-               and (u.epoch is null or (o.lease_epoch = u.epoch and o.lease_owner = p_engine))
+               and case when u.takes then o.lease_owner is null and o.lease_epoch + 1 = u.epoch
+                        else u.epoch is null or (o.lease_epoch = u.epoch and o.lease_owner = p_engine) end
                and u.id <> all (illegal)
             returning o.id)
         select coalesce(array_agg(id), '{}') into accepted from moved;
         if cardinality(accepted) < cardinality(u_id) then
             select refused || array_agg(id), reasons || array_agg('moved'::text) into refused, reasons
               from unnest(u_id) as u (id) where id <> all (accepted) and id <> all (illegal);
+        end if;
+    end if;
+
+    if cardinality(n_id) > 0 then
+        with new as (
+            insert into orders (id, kind, pair, caller, idempotency_key, client_order_id, request_hash,
+                                status, seq, attempt, unfilled, settled, resting, lease_owner, lease_epoch,
+                                parent_id, view)
+            select n.id, n.kind, n.pair, n.caller, n.key, n.client, n.hash, n.status, n.seq, n.attempt,
+                   n.unfilled, n.settled, n.status = 'watching',
+                   case when n.epoch is null or n.status = 'watching' then null else p_engine end,
+                   coalesce(n.epoch, 0), n.parent, n.view::json
+              from unnest(n_id, n_kind, n_pair, n_caller, n_key, n_client, n_hash,
+                          n_status, n_seq, n_attempt, n_unfilled, n_settled, n_epoch, n_parent, n_carrier, n_view)
+                   as n (id, kind, pair, caller, key, client, hash, status, seq, attempt, unfilled, settled, epoch,
+                         parent, carrier, view)
+             where n.id <> all (illegal) and (n.carrier is null or n.carrier <> all (refused))
+            on conflict do nothing
+            returning id)
+        select coalesce(array_agg(id), '{}') into accepted from new;
+        if cardinality(accepted) < cardinality(n_id) then
+            select refused || array_agg(n.id),
+                   reasons || array_agg(case when n.carrier = any (refused) then 'carrier' else 'duplicate' end)
+              into refused, reasons
+              from unnest(n_id, n_carrier) as n (id, carrier) where n.id <> all (accepted) and n.id <> all (illegal);
         end if;
     end if;
 

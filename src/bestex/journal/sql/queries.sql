@@ -1,4 +1,5 @@
--- Every query of the journal by name: `-- name: NAME` begins one. Used in postgres.py, engines.py and evidence.py.
+-- Every query of the journal by name: `-- name: NAME` begins one. Used in postgres.py, trigger_store.py, engines.py and
+-- evidence.py.
 
 -- name: append
 -- The one round trip of a group commit; see functions.sql.
@@ -7,11 +8,12 @@ select first_position, refused, reasons, head_hash
        $1, $2,
        $3::text::uuid[], $4, $5, $6, $7, $8, $9,
        $10::text::text[], $11::text::integer[], $12::text::integer[], $13::text::text[], $14::text::boolean[],
-       $15::text::integer[], $16,
-       $17::text::uuid[], $18::text::integer[], $19::text::text[], $20::text::integer[],
-       $21::text::text[], $22::text::integer[], $23::text::integer[], $24::text::text[], $25::text::boolean[], $26,
-       $27::text::uuid[], $28::text::integer[], $29::text::text[], $30::text::text[], $31::text::integer[],
-       $32::text::bigint[], $33, $34)
+       $15::text::integer[], $16::text::uuid[], $17::text::uuid[], $18,
+       $19::text::uuid[], $20::text::integer[], $21::text::text[], $22::text::integer[], $23::text::boolean[],
+       $24::text::text[], $25::text::integer[], $26::text::integer[], $27::text::text[], $28::text::boolean[],
+       $29, $30,
+       $31::text::uuid[], $32::text::integer[], $33::text::text[], $34::text::text[], $35::text::integer[],
+       $36::text::bigint[], $37, $38)
 
 -- name: events_of_order
 select position, order_id, seq, status, attempt, (extract(epoch from at) * 1000000)::bigint as at_us, detail, sealed
@@ -46,7 +48,14 @@ insert into bestex.halt as h (reason, cause) values ($1, $2)
 delete from bestex.halt
 
 -- name: unsettled
-select count(*) from bestex.orders where not settled
+select count(*) from bestex.orders where not settled and not resting
+
+-- name: resting
+-- Watched orders, a page at a time. From an id on, never from none: a plan that is kept must go straight there.
+select view, lease_epoch from bestex.orders where resting and id > $1 order by id limit $2
+
+-- name: count_resting
+select count(*) from bestex.orders where resting
 
 -- name: order
 select view, lease_owner, lease_epoch from bestex.orders where id = $1
@@ -59,7 +68,13 @@ select view from bestex.orders
 
 -- name: orders_open
 select view from bestex.orders
- where not settled and status = $5 and ($1::uuid is null or id < $1)
+ where not settled and not resting and status = $5 and ($1::uuid is null or id < $1)
+   and ($2::text is null or pair = $2) and ($3::text is null or kind = $3)
+ order by id desc limit $4
+
+-- name: orders_resting
+select view from bestex.orders
+ where resting and ($1::uuid is null or id < $1)
    and ($2::text is null or pair = $2) and ($3::text is null or kind = $3)
  order by id desc limit $4
 
@@ -75,6 +90,16 @@ select view from bestex.orders
    and ($2::text is null or pair = $2) and ($3::text is null or kind = $3)
  order by id desc limit $4
 
+-- name: orders_of_parent
+-- In whatever status: another's are few.
+select view from bestex.orders
+ where parent_id = $5 and ($1::uuid is null or id < $1)
+   and ($2::text is null or pair = $2) and ($3::text is null or kind = $3) and ($6::text is null or status = $6)
+ order by id desc limit $4
+
+-- name: children
+select view from bestex.orders where parent_id = $1 order by id
+
 -- name: keys
 -- Whose the idempotency key and the client order id are.
 select id, request_hash from bestex.orders
@@ -84,7 +109,7 @@ select id, request_hash from bestex.orders
 -- name: held
 -- Unsettled orders under an engine's lease, a page at a time.
 select id, lease_epoch, seq from bestex.orders
- where not settled and lease_owner = $1 and ($2::uuid is null or id > $2)
+ where not settled and not resting and lease_owner = $1 and ($2::uuid is null or id > $2)
  order by id limit $3
 
 -- name: claim
@@ -92,7 +117,7 @@ select id, lease_epoch, seq from bestex.orders
 -- locks more orders than it takes.
 with free as materialized (
     select c.id from bestex.orders c
-     where not c.settled
+     where not c.settled and not c.resting
        and (c.lease_owner is null or c.lease_owner <> $1 and not exists (
            select from bestex.engines e
             where e.id = c.lease_owner and e.seen_at > clock_timestamp() - $2::interval))
@@ -137,5 +162,52 @@ select position, order_id::text, seq, status, attempt,
   from bestex.events order by position
 
 -- name: audit_orders
-select id::text, kind, pair, client_order_id, status, seq, attempt, unfilled, settled, convert_to(view::text, 'UTF8')
+select id::text, kind, pair, client_order_id, status, seq, attempt, unfilled, settled, convert_to(view::text, 'UTF8'),
+       resting, parent_id::text
   from bestex.orders
+
+-- name: forget_high_waters
+-- Those that these marks are no worse than.
+delete from bestex.high_waters h
+ using unnest($1::text[], $2::boolean[], $3::bigint[], $4::text[]::numeric[]) as m (pair, sells_base, at_us, price)
+ where h.pair = m.pair and h.sells_base = m.sells_base and h.at_us <= m.at_us
+   and case when h.sells_base then h.price <= m.price else h.price >= m.price end
+
+-- name: keep_high_waters
+-- Those that no later one is no worse than.
+insert into bestex.high_waters (pair, sells_base, at_us, price)
+select m.pair, m.sells_base, m.at_us, m.price
+  from unnest($1::text[], $2::boolean[], $3::bigint[], $4::text[]::numeric[]) as m (pair, sells_base, at_us, price)
+ where not exists (
+       select from bestex.high_waters h
+        where h.pair = m.pair and h.sells_base = m.sells_base and h.at_us >= m.at_us
+          and case when h.sells_base then h.price >= m.price else h.price <= m.price end)
+    on conflict (pair, sells_base, at_us) do update
+   set price = case when excluded.sells_base then greatest(high_waters.price, excluded.price)
+                    else least(high_waters.price, excluded.price) end
+
+-- name: high_waters
+select pair, sells_base, at_us, price::text from bestex.high_waters order by at_us, pair, sells_base
+
+-- name: keep_launch
+insert into bestex.launches (mint, pool, seen_us, record) values ($1, $2, $3, $4)
+    on conflict (mint, pool) do update set seen_us = excluded.seen_us, record = excluded.record
+
+-- name: launches
+-- With all that were seen in the same microsecond as the last: the next page begins before it.
+select record from bestex.launches where seen_us < $1
+ order by seen_us desc fetch first $2 rows with ties
+
+-- name: launches_of_mint
+select record from bestex.launches where seen_us < $1 and mint = $3
+ order by seen_us desc fetch first $2 rows with ties
+
+-- name: set_dead_man
+insert into bestex.dead_men (caller, due_us, keeps_stops) values ($1, $2, $3)
+    on conflict (caller) do update set due_us = excluded.due_us, keeps_stops = excluded.keeps_stops
+
+-- name: drop_dead_man
+delete from bestex.dead_men where caller = $1
+
+-- name: dead_men
+select caller, due_us, keeps_stops from bestex.dead_men order by caller
