@@ -42,6 +42,7 @@ from bestex.journal.engines import Enrolment
 from bestex.journal.migrations import has_journal, migrate
 from bestex.journal.postgres import PostgresJournal
 from bestex.journal.published_head import HeadFile, head_path, why_behind
+from bestex.journal.trigger_store import PostgresTriggerStore
 from bestex.observability import Metrics, RecoveryProgress, set_up_logging
 from bestex.ports import HaltCause, LogHead
 from bestex.routing.router import QuoteLimits, Router
@@ -179,7 +180,21 @@ class Process:
 
             limits = QuoteLimits(settings.quote_timeout_ms / 1000, settings.quote_grace_ms / 1000)
             router = Router(world.venues, self._clock, limits)
-            engine = Engine(journal, router, world.chain, self._tokens, self._clock, self._ids, engine_limits(settings))
+            store = PostgresTriggerStore(dsn)
+            exits.push_async_callback(store.close)
+            engine = Engine(
+                journal,
+                router,
+                world.chain,
+                world.wallet,
+                world.market_data,
+                store,
+                self._tokens,
+                self._clock,
+                self._ids,
+                engine_limits(settings),
+            )
+            journal.listen(engine.committed)
             exits.push_async_callback(engine.stop)
             operator = Operator(
                 engine,

@@ -21,8 +21,19 @@ from bestex.engine.intake import OrderRequest
 from bestex.engine.landing import LandingLimits
 from bestex.engine.retry import RetryPolicy
 from bestex.journal.memory import MemoryDatabase, MemoryJournal
-from bestex.ports import BlockHeight, Commitment, HeldOrder, Lease, StatusReport, TransactionStatus
+from bestex.journal.trigger_store import PostgresTriggerStore
+from bestex.ports import (
+    Balance,
+    BlockHeight,
+    Commitment,
+    HeldOrder,
+    Lease,
+    StatusReport,
+    TransactionStatus,
+    WalletTransaction,
+)
 from bestex.routing.router import QuoteLimits, Router
+from bestex.venues.scripted import ScriptedMarketData
 from tests.support.clock import FakeClock
 from tests.support.orders import DETAILS, DraftOrder, pending
 
@@ -156,6 +167,24 @@ class ScriptedChain:
             await meet(self.trouble_with.get((method, each)))
 
 
+class ScriptedWallet:
+    """`Wallet` that holds what it is told to; more than any order asks for, where nothing is said."""
+
+    address = "wa11et"
+
+    def __init__(self) -> None:
+        self.units: dict[str, int] = {}  # by mint
+
+    def held(self, mint: str) -> int | None:
+        return self.units.get(mint, 2**63)
+
+    async def balances(self) -> list[Balance]:
+        return [Balance(mint, units) for mint, units in self.units.items()]
+
+    async def history(self, before: str | None, limit: int) -> list[WalletTransaction]:
+        return []
+
+
 class TroubledJournal(MemoryJournal):
     """The memory journal, whose reads fail when told to."""
 
@@ -194,7 +223,22 @@ class SmallEngine:
         self.venue = ScriptedVenue()
         self.chain = ScriptedChain()
         router = Router([self.venue], self.clock, QuoteLimits())
-        self.engine = Engine(self.journal, router, self.chain, tokens, self.clock, FixedIds(), limits)
+        self.wallet = ScriptedWallet()
+        self.market = ScriptedMarketData(self.clock)
+        self.store = PostgresTriggerStore("")
+        self.engine = Engine(
+            self.journal,
+            router,
+            self.chain,
+            self.wallet,
+            self.market,
+            self.store,
+            tokens,
+            self.clock,
+            FixedIds(),
+            limits,
+        )
+        self.journal.listen(self.engine.committed)
         self.running: list[asyncio.Task[None]] = []
 
     async def order(self) -> str:

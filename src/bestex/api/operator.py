@@ -16,8 +16,8 @@ from bestex.domain.events import timestamp_text
 from bestex.domain.money import AmountError, parse_amount
 from bestex.domain.orders import OrderView
 from bestex.domain.tokens import TokenRegistry
-from bestex.engine.intake import CALLER
 from bestex.engine.errors import ContradictedError, JournalBehindError, NotHaltedError, NotUnknownError
+from bestex.engine.intake import CALLER
 from bestex.engine.operator import Operator
 from bestex.engine.reconciliation import Progress, Reconciled
 from bestex.engine.resolution import Resolution

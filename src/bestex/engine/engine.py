@@ -122,8 +122,9 @@ class Engine:
             self.gate,
             lambda: self.dispatcher.waiting,
             lambda: self.open_orders,
-            self.watch,
-            self.funds,
+            lambda: len(self.watch),
+            self.watch.check,
+            self.funds.covers,
             self._accepted,
         )
 

@@ -76,8 +76,8 @@ class Executor:
     async def execute(self, log: OrderLog, given_up: AttemptStory | None = None, *, fired: bool = False) -> None:
         """Execute the order from where its events left off; `given_up` is its last attempt, proven not executed.
 
-        `fired`: its first attempt has just begun. Returns when the order has been sent, has ended, waits for its trigger
-        again, or has been taken over by another writer.
+        `fired`: its first attempt has just begun. Returns when the order has been sent, has ended, waits for its
+        trigger again, or has been taken over by another writer.
         """
         try:
             if log.state.ended:

@@ -17,10 +17,8 @@ from bestex.domain.lifecycle import Status
 from bestex.domain.orders import Order, OrderState
 from bestex.domain.terms import NO_TERMS, Kind, Terms
 from bestex.domain.tokens import Token
-from bestex.engine.funds import Funds
 from bestex.engine.order_log import OrderLog
 from bestex.engine.signing import SigningGate
-from bestex.engine.watch import Watch
 from bestex.ports import Clock, Ids, Journal, NewOrder
 
 FIRST_LEASE_EPOCH: Final = 1
@@ -120,13 +118,15 @@ class Intake:
         gate: SigningGate,
         waiting: Callable[[], int],
         opened: Callable[[], int],
-        watch: Watch,
-        funds: Funds,
+        watched: Callable[[], int],
+        check: Callable[[Order], None],
+        covers: Callable[[str, int], bool | None],
         accepted: Callable[[OrderLog], None],
     ) -> None:
         """`waiting` and `opened` count the orders that wait to be executed, and all that have not ended.
 
-        `accepted` gets each order that is on disk.
+        `watched` counts those that rest, `check` raises what speaks against another one, and `covers` says whether the
+        wallet holds so much of a mint. `accepted` gets each order that is on disk.
         """
         self._journal = journal
         self._clock = clock
@@ -136,8 +136,9 @@ class Intake:
         self._waiting = waiting
         self._opened = opened
         self._answers: set[asyncio.Future[None]] = set()
-        self._watch = watch
-        self._funds = funds
+        self._watched = watched
+        self._check = check
+        self._covers = covers
         self._accepted = accepted
         self._loop = asyncio.get_running_loop()
         self._committing = 0
@@ -157,7 +158,7 @@ class Intake:
             raise IntakeFullError(f"{self._limits.waiting} orders wait already")
         if self._committing + self._opened() >= self._limits.open:
             raise IntakeFullError(f"{self._limits.open} orders are open already")
-        if request.kind is not Kind.MARKET and self._committing + len(self._watch) >= self._limits.watched:
+        if request.kind is not Kind.MARKET and self._committing + self._watched() >= self._limits.watched:
             raise IntakeFullError(f"{self._limits.watched} orders are watched already")
         if idempotency_key is None and request.client_order_id is None:
             return await self._store(request, caller, None, frozenset())
@@ -176,7 +177,7 @@ class Intake:
     def _answer_for(self, order: Order) -> Accepted:
         if not order.rests:
             return Accepted(order.id, order.created_us)
-        covered = self._funds.covers(order.token_in.mint, order.amount_in)
+        covered = self._covers(order.token_in.mint, order.amount_in)
         return Accepted(order.id, order.created_us, Status.WATCHING, covered)
 
     def answer_open(self) -> None:
@@ -190,7 +191,7 @@ class Intake:
         began = self._clock.monotonic()
         order = request.order(self._ids.order_id(), self._clock.now_us())
         if order.rests:
-            self._watch.check(order)
+            self._check(order)
         new = NewOrder(
             order.id,
             order.kind.value,

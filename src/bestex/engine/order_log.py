@@ -44,7 +44,7 @@ class OrderLog:
     def __init__(
         self, journal: Journal, clock: Clock, order: Order, state: OrderState, epoch: int, *, leased: bool = True
     ) -> None:
-        """`epoch`: of the order's last lease; `leased`: whether this engine holds it. Of a watched order nobody does."""
+        """`epoch`: of the order's last lease; `leased`: whether this engine holds it. Nobody holds a watched one's."""
         self._journal = journal
         self._clock = clock
         self._last: asyncio.Future[int] | None = None

@@ -18,8 +18,8 @@ from bestex.engine.errors import BeyondTriggerError
 from bestex.engine.firing_desk import Fired, FiringDesk
 from bestex.engine.resting_orders import resting_order
 from bestex.engine.signing import SigningGate
-from bestex.engine.triggers.book import Book
-from bestex.engine.triggers.resting import Resting, Sense, entries_of, key_of
+from bestex.engine.triggers.book import Book, Entries
+from bestex.engine.triggers.resting import Sense, entries_of
 from bestex.engine.triggers.selection import trigger_of
 from bestex.ports import Clock, HighWater, MarketData, RestingOrder, Tick, TriggerStore
 
@@ -53,6 +53,8 @@ class PriceDesk:
         self._books: dict[str, Book] = {}  # by the pair's name
         self._in_flight: dict[str, Book] = {}  # by order: those that fired and have not ended
         self._marks: defaultdict[str, list[HighWater]] = defaultdict(list)  # by pair, as a dead engine left them
+        self._trailed: set[str] = set()  # pairs whose best prices a trailing stop may come back to
+        self._followed: set[str] = set()
         self._looks: set[str] = set()  # pairs to be looked at before their next tick
         market.on_tick(self._on_tick)
 
@@ -64,9 +66,11 @@ class PriceDesk:
         marks: list[HighWater] = []
         while True:
             await self._clock.sleep(KEEP_MARKS_EVERY_S)
-            self._drop_empty_books()
-            for book in self._books.values():
-                marks += book.take_marks()
+            self._tidy()
+            for name, book in self._books.items():
+                if fresh := book.take_marks():
+                    marks += fresh
+                    self._trailed.add(name)
             if not marks:
                 continue
             try:
@@ -82,12 +86,13 @@ class PriceDesk:
         self._marks.clear()
         for mark in await self._store.high_waters():
             self._marks[mark.pair].append(mark)
+        self._trailed.update(self._marks)
 
     # --- Which orders wait
 
     def enter(self, orders: Sequence[RestingOrder]) -> None:
         """Have these orders wait for their prices; one that cannot be read is left out, and the log says so."""
-        entered: defaultdict[str, list[tuple[RestingOrder, tuple[Resting, ...], bool]]] = defaultdict(list)
+        many: defaultdict[tuple[str, bool], list[Entries]] = defaultdict(list)  # by pair and direction
         for order in orders:
             try:
                 token_in, token_out = self._tokens.get(order.token_in), self._tokens.get(order.token_out)
@@ -96,28 +101,31 @@ class PriceDesk:
                 _log.error("prices.order_unreadable", order_id=order.order_id, error=str(error))
                 continue
             pair = pair_of(token_in, token_out)
-            self._book(pair)
-            entered[pair.name].append((order, entries, pair.base == token_in))
-        for name, found in entered.items():
-            book = self._books[name]
-            for sells_base in (True, False):
-                entries = [entry for _, entries, sells in found if sells is sells_base for entry in entries]
-                armed = {key_of(order.order_id): timestamp_us(order.created_at) for order, _, _ in found}
-                book.load(entries, sells_base, armed, self._marks[name])
-            self._look_soon(name)
+            book, sells_base = self._book(pair), pair.base == token_in
+            if order.order_id in book:
+                continue
+            if any(entry.trail_bps for entry in entries):
+                book.add(entries, sells_base=sells_base, armed_us=timestamp_us(order.created_at))
+            elif len(orders) == 1:
+                book.add(entries, sells_base=sells_base)
+            else:
+                many[pair.name, sells_base].append(entries)
+            self._look_soon(pair.name)
+        for (name, sells_base), found in many.items():
+            self._books[name].load(found, sells_base=sells_base)
+        self._follow()
 
     def remove(self, order_id: str) -> None:
         """Have an order wait no more."""
-        key = key_of(order_id)
         for book in self._books.values():
-            if book.remove(key):
+            if book.remove(order_id):
                 return
 
     def settled(self, order_id: str) -> None:
         """An order that fired has ended, or waits again: it takes no depth any more."""
         book = self._in_flight.pop(order_id, None)
         if book is not None:
-            book.settled(key_of(order_id))
+            book.settled(order_id)
 
     def check(self, order: Order) -> None:
         """Raise `BeyondTriggerError` for a trigger that the price is beyond already, unless the order allows that."""
@@ -137,20 +145,25 @@ class PriceDesk:
                 f"the price is {price} already, for this amount: give one {wanted} it, or allowImmediate",
             )
 
-    def _drop_empty_books(self) -> None:
-        """Follow the prices of no pair that nobody waits for."""
-        empty = [name for name, book in self._books.items() if not len(book) and not book.in_flight]
-        if empty:
-            for name in empty:
-                del self._books[name]
-            self._market.follow([book.pair for book in self._books.values()])
-
     def _book(self, pair: Pair) -> Book:
         book = self._books.get(pair.name)
         if book is None:
-            book = self._books[pair.name] = Book(pair)
-            self._market.follow([each.pair for each in self._books.values()])
+            book = self._books[pair.name] = Book(pair, self._marks.get(pair.name, ()))
         return book
+
+    def _tidy(self) -> None:
+        """Drop the books that nobody needs: the empty ones whose best prices no trailing stop may come back to."""
+        for name, book in list(self._books.items()):
+            if not len(book) and not book.in_flight and name not in self._trailed:
+                del self._books[name]
+        self._follow()
+
+    def _follow(self) -> None:
+        """Have prices come for the pairs for which somebody waits."""
+        followed = {name for name, book in self._books.items() if len(book)}
+        if followed != self._followed:
+            self._followed = followed
+            self._market.follow([self._books[name].pair for name in followed])
 
     # --- What the prices do
 
@@ -172,13 +185,13 @@ class PriceDesk:
         if book is None:
             return
         now_us = self._clock.now_us()
-        if self._gate.halt is not None:
-            book.observe(tick, now_us)
-            return
+        firings = book.fires(tick, now_us)
+        if self._gate.halt is not None or not firings:
+            return  # while it is halted, trailing stops follow the price all the same
         fired: list[Fired] = []
-        for each in book.fires(tick, now_us):
-            order_id = each.entry.order_id
-            self._in_flight[order_id] = book
-            fired.append(Fired(order_id, each.entry.seq, each.entry.epoch, partial(trigger_of, each, tick, now_us)))
-        if fired:
-            self._firing.fire(fired)
+        for each in firings:
+            book.fired(each)
+            entry = each.entry
+            self._in_flight[entry.order_id] = book
+            fired.append(Fired(entry.order_id, entry.seq, entry.epoch, partial(trigger_of, each, tick, now_us)))
+        self._firing.fire(fired)

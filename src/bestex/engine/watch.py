@@ -13,8 +13,18 @@ import structlog
 
 from bestex.domain.derived_ids import derived_id
 from bestex.domain.errors import EngineFencedError, JournalError
-from bestex.domain.events import ConfirmedDetail, ExpiredDetail, StoredEvent, WatchingDetail, timestamp_us
-from bestex.domain.lifecycle import ENDS, Status
+from bestex.domain.events import (
+    CancelledDetail,
+    ConfirmedDetail,
+    ExpiredDetail,
+    FailedDetail,
+    RoutingDetail,
+    StoredEvent,
+    Trigger,
+    WatchingDetail,
+    timestamp_us,
+)
+from bestex.domain.lifecycle import Status
 from bestex.domain.orders import Order
 from bestex.domain.terms import Kind
 from bestex.domain.tokens import TokenRegistry

@@ -250,6 +250,11 @@ class MemoryJournal:
         page = nsmallest(limit, watched, key=itemgetter(0))
         return [_resting_order(order.view, order.epoch) for _, order in page if order.view is not None]
 
+    async def leases_of_resting(self, order_ids: Sequence[str]) -> list[Lease]:
+        orders = self.database.orders
+        found = [(each, orders[each]) for each in sorted(order_ids) if each in orders]
+        return [Lease(order_id, order.epoch) for order_id, order in found if order.resting]
+
     async def count_resting(self) -> int:
         return sum(order.resting for order in self.database.orders.values())
 

@@ -239,6 +239,10 @@ class PostgresJournal:
         rows = await self._fetch("resting", after_id or _BEFORE_ALL_IDS, limit)
         return [decode_resting(view, epoch) for view, epoch in rows]
 
+    async def leases_of_resting(self, order_ids: Sequence[str]) -> list[Lease]:
+        rows = await self._fetch("leases_of_resting", list(order_ids))
+        return [Lease(str(row["id"]), row["lease_epoch"]) for row in rows]
+
     async def count_resting(self) -> int:
         [row] = await self._fetch("count_resting")
         count: int = row["count"]

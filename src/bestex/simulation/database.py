@@ -243,6 +243,9 @@ class ProcessJournal(MemoryJournal):
     async def resting(self, after_id: str | None, limit: int) -> list[RestingOrder]:
         return await self._read(super().resting, after_id, limit)
 
+    async def leases_of_resting(self, order_ids: Sequence[str]) -> list[Lease]:
+        return await self._read(super().leases_of_resting, order_ids)
+
     async def count_resting(self) -> int:
         return await self._read(super().count_resting)
 

@@ -59,7 +59,19 @@ class EngineProcess:
         venues = [ProcessVenue(venue, process) for venue in around.world.venues]
         router = Router(venues, around.clock, QuoteLimits())
         limits = engine_limits(around.profile)
-        self.engine = Engine(self.journal, router, chain, around.tokens, around.clock, ids, limits)
+        self.engine = Engine(
+            self.journal,
+            router,
+            chain,
+            around.world.wallet,
+            ProcessMarketData(around.world.market_data, process, around.loop),
+            ProcessTriggerStore(around.server, process),
+            around.tokens,
+            around.clock,
+            ids,
+            limits,
+        )
+        self.journal.listen(self.engine.committed)
         self.open = False  # to clients
         self.operator = Operator(
             self.engine, self.journal, chain, around.world.wallet, around.tokens, around.clock, _publish_nothing

@@ -44,7 +44,17 @@ class Desk:
         self.open = 0
         self.gate = SigningGate()
         self.intake = Intake(
-            self.journal, clock, FixedIds(), limits, self.gate, lambda: 0, lambda: self.open, self.handed_on.append
+            self.journal,
+            clock,
+            FixedIds(),
+            limits,
+            self.gate,
+            lambda: 0,
+            lambda: self.open,
+            lambda: 0,
+            lambda order: None,
+            lambda mint, units: None,
+            self.handed_on.append,
         )
 
     def accepting(self, request: OrderRequest = REQUEST, key: str | None = None) -> "asyncio.Task[str]":

@@ -54,6 +54,9 @@ select count(*) from bestex.orders where not settled and not resting
 -- Watched orders, a page at a time. From an id on, never from none: a plan that is kept must go straight there.
 select view, lease_epoch from bestex.orders where resting and id > $1 order by id limit $2
 
+-- name: leases_of_resting
+select id, lease_epoch from bestex.orders where resting and id = any ($1::uuid[]) order by id
+
 -- name: count_resting
 select count(*) from bestex.orders where resting
 
