@@ -12,12 +12,14 @@ from bestex.domain.events import (
     ConfirmedDetail,
     Detail,
     Event,
+    ExpiredDetail,
     FailedDetail,
     PendingDetail,
     QuoteRecord,
     RoutingDetail,
     StoredEvent,
     SubmittedDetail,
+    WatchingDetail,
 )
 from bestex.domain.lifecycle import Status
 from bestex.domain.orders import OrderState, OrderView
@@ -59,6 +61,7 @@ STORY = AttemptStory(1, "slippage_exceeded", "paid 1 USDC less", "raydium", "5ig
 
 DETAILS: dict[Status, Detail] = {
     Status.PENDING: pending(),
+    Status.WATCHING: WatchingDetail(),
     Status.ROUTING: RoutingDetail(),
     Status.BUILDING: BuildingDetail("raydium", "pool-r", "151.204417", "150.448395", 3, QUOTES, wraps_sol=True),
     Status.SUBMITTED: SubmittedDetail("raydium", "5ignature", 281_474_976),
@@ -75,8 +78,9 @@ DETAILS: dict[Status, Detail] = {
     ),
     Status.FAILED: FailedDetail("slippage_exceeded", "three attempts", (STORY,)),
     Status.CANCELLED: CancelledDetail("client"),
+    Status.EXPIRED: ExpiredDetail("its time was up"),
 }
-"""A plain detail for every status that has one."""
+"""A plain detail for every status."""
 
 
 class DraftOrder:
