@@ -1,6 +1,8 @@
 """Every status and event is decided, and the fold of an order's events is its projection."""
 
 from collections import deque
+from itertools import pairwise
+from typing import Any
 
 import msgspec
 import pytest
@@ -14,10 +16,13 @@ from bestex.domain.events import (
     FailedDetail,
     RoutingDetail,
     SubmittedDetail,
+    WatchingDetail,
     timestamp_text,
 )
 from bestex.domain.lifecycle import ENDS, FIRST, NEXT, IllegalTransitionError, Status, check_transition
 from bestex.domain.orders import OrderState, OrderView, fold
+from bestex.domain.price import inverse_text, parse_price
+from bestex.domain.terms import Terms
 from tests.support.histories import DETAIL, History, histories
 from tests.support.orders import DETAILS, HAPPY, DraftOrder
 
@@ -83,12 +88,11 @@ def expected_view(events: list[Event]) -> OrderView:
 
     pending, now = events[0], events[-1]
     request = msgspec.to_builtins(pending.detail)
-    routing = last(RoutingDetail)
-    attempt_began = routing.seq - 1 if routing else 0
-    building = last(BuildingDetail, attempt_began)
+    attempt_began = max(latest_seq(events, RoutingDetail), latest_wait(events)) - 1
+    building = last(BuildingDetail, max(attempt_began, 0))
     signed = [
         event.detail.signature
-        for event in events[attempt_began:]
+        for event in events[max(attempt_began, 0) :]
         if isinstance(event.detail, SubmittedDetail) and event.detail.signature is not None
     ]
     failed = last(FailedDetail)
@@ -99,7 +103,7 @@ def expected_view(events: list[Event]) -> OrderView:
         named = [value for fill in fills if (value := getattr(fill, field)) is not None]
         return named[-1] if named else None
 
-    return OrderView(
+    plain = OrderView(
         order_id=now.order_id,
         kind=request["kind"],
         status=now.status.value,
@@ -115,7 +119,8 @@ def expected_view(events: list[Event]) -> OrderView:
         updated_at=timestamp_text(now.at_us),
         client_order_id=request.get("clientOrderId"),
         cancel_requested=any(
-            isinstance(event.detail, SubmittedDetail) and event.detail.cancel_requested for event in events
+            isinstance(event.detail, SubmittedDetail | WatchingDetail) and event.detail.cancel_requested
+            for event in events
         ),
         venue=building.detail.venue if building and isinstance(building.detail, BuildingDetail) else None,
         tx_hash=signed[-1] if signed else None,
@@ -126,6 +131,49 @@ def expected_view(events: list[Event]) -> OrderView:
         commitment=latest("commitment"),
         failure=failed.detail if failed and isinstance(failed.detail, FailedDetail) else None,
     )
+    waits = any(name in request for name in ("exits", "expiresAt", "timeInForce", "parentId"))
+    if request["kind"] == "market" and not waits:
+        return plain
+    return msgspec.structs.replace(plain, **expected_terms(events), filled_slices=latest("filled_slices"))
+
+
+def latest_seq(events: list[Event], kind: type) -> int:
+    return max((event.seq for event in events if isinstance(event.detail, kind)), default=0)
+
+
+def latest_wait(events: list[Event]) -> int:
+    """The number of the event with which the order last began to wait; 0: it never did."""
+    begins = [
+        event.seq
+        for before, event in pairwise(events)
+        if event.status is Status.WATCHING and before.status is not Status.WATCHING
+    ]
+    return max(begins, default=0)
+
+
+def expected_terms(events: list[Event]) -> dict[str, Any]:
+    """What only orders with terms show: the terms after the client's changes, and what the trigger saw."""
+    pending = events[0].detail
+    terms = {name: getattr(pending, name) for name in (*Terms.__struct_fields__, "slippage_bps")}
+    for event in events:
+        if isinstance(event.detail, WatchingDetail) and event.detail.changes is not None:
+            changes = msgspec.structs.asdict(event.detail.changes)
+            terms |= {name: value for name, value in changes.items() if value is not None}
+    for name in ("limit_price", "trigger_price"):
+        terms[f"{name}_inverse"] = None if terms[name] is None else inverse_text(parse_price(terms[name]))
+    fired = [event for event in events if isinstance(event.detail, RoutingDetail) and event.detail.trigger is not None]
+    if fired and isinstance(fired[-1].detail, RoutingDetail):
+        terms["trigger"] = trigger = fired[-1].detail.trigger
+        if trigger is not None and trigger.mint is not None:
+            terms |= {"token_out": trigger.mint, "pair": trigger.pair}
+    began = latest_wait(events)
+    if began > (fired[-1].seq if fired else 0):
+        waiting = events[began - 1].detail
+        assert isinstance(waiting, WatchingDetail)
+        terms |= {"waits_because": waiting.reason, "not_before": waiting.not_before}
+    slices = [event.detail.slice for event in events if isinstance(event.detail, WatchingDetail)]
+    begun = [slice_.number for slice_ in slices if slice_ is not None]
+    return terms | {"slices_begun": begun[-1] if begun else 0}
 
 
 @given(histories())
@@ -137,11 +185,16 @@ def test_the_fold_of_the_log_equals_the_projection(history: History) -> None:
 
 
 @given(histories())
-def test_the_fold_keeps_the_story_of_every_attempt_that_was_given_up(history: History) -> None:
+def test_the_fold_keeps_the_story_of_every_attempt_that_was_given_up_since_it_last_fired(history: History) -> None:
     draft = drafted(history)
-    given_up = [event.detail.previous for event in draft.events if isinstance(event.detail, RoutingDetail)]
+    fired = [event.seq for event in draft.events if getattr(event.detail, "trigger", None) is not None]
+    since = draft.events[fired[-1] :] if fired else draft.events
+    given_up = [getattr(event.detail, "previous", None) for event in since]
 
-    assert fold(draft.events).attempts == [story for story in given_up if story is not None]
+    state = fold(draft.events)
+    assert state.attempts == [story for story in given_up if story is not None]
+    assert state.fired == len(fired)
+    assert state.first_attempt == (draft.events[fired[-1] - 1].attempt if fired else 1)
 
 
 @given(histories(), st.data())

@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from itertools import count
-from typing import Final
+from typing import Any, Final
 
 from msgspec.structs import replace
 
@@ -14,10 +14,10 @@ from bestex.domain.events import Event, PendingDetail, SealedTokens, SignedTrans
 from bestex.domain.lifecycle import ENDS, Status
 from bestex.domain.orders import OrderView
 from bestex.domain.route import Fill, Quote, QuoteRequest, SwapRequest
-from bestex.domain.terms import Kind
-from bestex.domain.tokens import TokenRegistry, load_tokens
+from bestex.domain.terms import NO_TERMS, Kind, Terms
+from bestex.domain.tokens import TokenRegistry, load_tokens, pair_of
 from bestex.engine.engine import Engine, EngineLimits
-from bestex.engine.intake import OrderRequest
+from bestex.engine.intake import Accepted, OrderRequest
 from bestex.engine.landing import LandingLimits
 from bestex.engine.retry import RetryPolicy
 from bestex.journal.memory import MemoryDatabase, MemoryJournal
@@ -33,7 +33,7 @@ from bestex.ports import (
     WalletTransaction,
 )
 from bestex.routing.router import QuoteLimits, Router
-from bestex.venues.scripted import ScriptedMarketData
+from bestex.venues.scripted import ScriptedMarketData, fixed_curve
 from tests.support.clock import FakeClock
 from tests.support.orders import DETAILS, DraftOrder, pending
 
@@ -41,6 +41,7 @@ PATIENCE_S: Final = 10.0
 SHORT_S: Final = 0.03  # a deadline that a test waits out
 STEP_S: Final = 0.1  # of the fake clock, between two looks at a condition
 TOKENS: Final = load_tokens()
+SOL_USDC: Final = pair_of(TOKENS.get("SOL"), TOKENS.get("USDC"))
 LIMITS: Final = EngineLimits(
     retry=RetryPolicy(base_s=0.5, jitter=0.0),
     landing=LandingLimits(note_after_s=3_600.0),
@@ -241,10 +242,21 @@ class SmallEngine:
         self.journal.listen(self.engine.committed)
         self.running: list[asyncio.Task[None]] = []
 
-    async def order(self) -> str:
-        """Accept an order of 1.5 SOL for USDC; its id."""
-        request = OrderRequest(Kind.MARKET, TOKENS.get("SOL"), TOKENS.get("USDC"), 1_500_000_000, 50)
-        return (await self.engine.intake.accept(request, "local", None)).order_id
+    async def order(self, kind: Kind = Kind.MARKET, **terms: Any) -> str:
+        """Accept an order of 1.5 SOL for USDC, of a kind with these terms; its id."""
+        return (await self.accept(kind, **terms)).order_id
+
+    async def accept(self, kind: Kind, **terms: Any) -> Accepted:
+        """Accept such an order."""
+        demanded = Terms(**terms) if terms else NO_TERMS
+        request = OrderRequest(
+            kind, TOKENS.get("SOL"), TOKENS.get("USDC"), 1_500_000_000, 50, terms=demanded
+        )
+        return await self.engine.intake.accept(request, "local", None)
+
+    def price(self, price: str, **limits: Any) -> None:
+        """Have a price of SOL in USDC come now."""
+        self.market.tick(SOL_USDC, fixed_curve(SOL_USDC, price, **limits))
 
     async def left_here(self, *statuses: Status) -> DraftOrder:
         """An order of this engine's that stands after `statuses` and that nobody is at."""
@@ -318,7 +330,9 @@ async def small_engine(
 ) -> AsyncIterator[SmallEngine]:
     """A running `SmallEngine`; with `sweeping`, its regular sweep runs too."""
     small = SmallEngine(tokens, limits)
-    works = (small.engine.run() if sweeping else small.engine.landing.run(), small.journal.run())
+    engine = small.engine
+    parts = (engine.run(),) if sweeping else (engine.landing.run(), engine.watch.run(), engine.dead_man.run())
+    works = (*parts, small.journal.run())
     small.running = [asyncio.create_task(work) for work in works]
     try:
         yield small

@@ -1,0 +1,9 @@
+class Sniper: ...
+
+
+class Snipers:
+    def __len__(self):
+        return 0
+
+    def add(self, *a): ...
+    def remove(self, *a): ...
