@@ -20,20 +20,13 @@ from bestex.domain.events import (
     SubmittedDetail,
     Trigger,
     WatchingDetail,
-<<<<<<< HEAD
-=======
     timestamp_text,
->>>>>>> books
 )
 from bestex.domain.launches import FilterVerdict, LaunchFilters
 from bestex.domain.lifecycle import FIRST, NEXT, Status
-<<<<<<< HEAD
-from bestex.domain.terms import Kind, Leg, LegName
-=======
 from bestex.domain.orders import has_terms
 from bestex.domain.price import MAX_PRICE, format_price
 from bestex.domain.terms import ExitLeg, ExitTerms, Kind, Leg, LegName, OnSliceFailure, Terms, TimeInForce
->>>>>>> books
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 AMOUNT = st.integers(0, 2**64 - 1).map(str)
@@ -51,9 +44,6 @@ QUOTE_LISTS = st.lists(QUOTE, max_size=2).map(tuple)
 ATTEMPT_STORY = st.builds(
     AttemptStory, attempt=st.integers(1, 3), code=TEXT, message=TEXT, signature=st.none() | TEXT, quotes=QUOTE_LISTS
 )
-<<<<<<< HEAD
-PRICE = st.integers(1, 10**12).map(str)
-=======
 BPS = st.integers(0, 10_000)
 PRICE = st.integers(1, MAX_PRICE).map(format_price)
 TIME = st.integers(0, 4_102_444_800_000_000).map(timestamp_text)
@@ -144,57 +134,20 @@ TRIGGER = st.builds(
     pair=TEXT,
     verdicts=st.lists(st.builds(FilterVerdict, TEXT, TEXT, TEXT, st.booleans()), max_size=2).map(tuple),
 )
->>>>>>> books
 CHANGES = st.builds(
     Changes,
     limit_price=st.none() | PRICE,
     min_amount_out=st.none() | AMOUNT,
     trigger_price=st.none() | PRICE,
-<<<<<<< HEAD
-    expires_at=st.none() | TEXT,
-    slippage_bps=st.none() | st.integers(0, 10_000),
-)
-LEG = st.builds(Leg, st.sampled_from(LegName), st.integers(0, 10_000), trigger_price=st.none() | PRICE)
-TRIGGER = st.builds(Trigger, kind=TEXT, price=st.none() | PRICE, venue=st.none() | TEXT)
-FOUND = st.builds(Trigger, kind=st.just("launch"), mint=TEXT, decimals=st.integers(0, 18), pair=TEXT)
-DETAIL: dict[Status, st.SearchStrategy[Detail]] = {
-    Status.PENDING: st.builds(
-        PendingDetail,
-        kind=st.sampled_from(Kind).map(str),
-        token_in=TEXT,
-        token_out=TEXT,
-        amount=AMOUNT,
-        slippage_bps=st.integers(0, 10_000),
-        pair=TEXT,
-        side=TEXT,
-        limit_price=st.none() | PRICE,
-        trigger_price=st.none() | PRICE,
-        trail_bps=st.none() | st.integers(1, 9_000),
-        expires_at=st.none() | TEXT,
-        parent_id=st.none() | TEXT,
-        slices=st.none() | st.integers(1, 100),
-        legs=st.lists(LEG, max_size=3).map(tuple),
-    ),
-=======
     expires_at=st.none() | TIME,
     slippage_bps=st.none() | BPS,
 )
 DETAIL: dict[Status, st.SearchStrategy[Detail]] = {
     Status.PENDING: PLAIN_PENDING | PENDING_WITH_TERMS,
->>>>>>> books
     Status.WATCHING: st.builds(
         WatchingDetail,
         reason=st.none() | TEXT,
         previous=st.none() | ATTEMPT_STORY,
-<<<<<<< HEAD
-        not_before=st.none() | TEXT,
-        changes=st.none() | CHANGES,
-        slice=st.none() | st.builds(Slice, st.integers(1, 100), TEXT, AMOUNT),
-        cancel_requested=st.booleans(),
-    ),
-    Status.ROUTING: st.builds(
-        RoutingDetail, reason=st.none() | TEXT, previous=st.none() | ATTEMPT_STORY, trigger=st.none() | TRIGGER | FOUND
-=======
         not_before=st.none() | TIME,
         changes=st.none() | CHANGES,
         slice=st.none() | st.builds(Slice, st.integers(1, 1000), ORDER_ID, AMOUNT),
@@ -206,7 +159,6 @@ DETAIL: dict[Status, st.SearchStrategy[Detail]] = {
         previous=st.none() | ATTEMPT_STORY,
         pause_ms=st.none() | st.floats(0, 1e6),
         trigger=st.none() | TRIGGER,
->>>>>>> books
     ),
     Status.BUILDING: st.builds(
         BuildingDetail, TEXT, TEXT, AMOUNT, AMOUNT, st.integers(), QUOTE_LISTS, st.booleans()
@@ -235,13 +187,8 @@ DETAIL: dict[Status, st.SearchStrategy[Detail]] = {
         filled_slices=st.none() | st.integers(0, 1000),
     ),
     Status.FAILED: st.builds(FailedDetail, TEXT, TEXT, st.lists(ATTEMPT_STORY, max_size=3).map(tuple)),
-<<<<<<< HEAD
-    Status.CANCELLED: st.builds(CancelledDetail, TEXT),
-    Status.EXPIRED: st.builds(ExpiredDetail, TEXT, previous=st.none() | ATTEMPT_STORY),
-=======
     Status.CANCELLED: st.builds(CancelledDetail, by=TEXT, previous=st.none() | ATTEMPT_STORY),
     Status.EXPIRED: st.builds(ExpiredDetail, reason=TEXT, previous=st.none() | ATTEMPT_STORY),
->>>>>>> books
 }
 
 
@@ -264,13 +211,8 @@ def histories(draw: st.DrawFn) -> History:
     waits = draw(st.booleans())  # an order without terms never does
     pending = draw(PENDING_WITH_TERMS if waits else PLAIN_PENDING)
     for _ in range(draw(st.integers(1, 10))):
-<<<<<<< HEAD
-        appends[-1].append((status, draw(DETAIL[status])))
-        following = sorted(NEXT[status])
-=======
         appends[-1].append((status, pending if status is FIRST else draw(_detail(status, waits))))
         following = sorted(after for after in NEXT[status] if waits or after is not Status.WATCHING)
->>>>>>> books
         if not following:
             break
         status = draw(st.sampled_from(following))

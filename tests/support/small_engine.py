@@ -45,6 +45,7 @@ SOL_USDC: Final = pair_of(TOKENS.get("SOL"), TOKENS.get("USDC"))
 LIMITS: Final = EngineLimits(
     retry=RetryPolicy(base_s=0.5, jitter=0.0),
     landing=LandingLimits(note_after_s=3_600.0),
+    funds_patience_s=20 * SHORT_S,
     build_deadline_s=SHORT_S,
     chain_deadline_s=SHORT_S,
 )
@@ -155,6 +156,10 @@ class ScriptedChain:
     def on_status(self, listener: Callable[[Sequence[str]], None]) -> None:
         self.hint = listener
 
+    def finalize(self, signature: str) -> None:
+        """Have a confirmed transaction be final."""
+        self.tell(signature, TransactionStatus(self.known[signature].slot, Commitment.FINALIZED))
+
     def tell(self, signature: str, status: TransactionStatus) -> None:
         """Know this of a signature from now on, and hint at it."""
         self.known[signature] = status
@@ -217,9 +222,9 @@ class TroubledJournal(MemoryJournal):
 class SmallEngine:
     """The engine and all it talks to. Only landing runs by itself: a test calls `engine.sweep` where it means to."""
 
-    def __init__(self, tokens: TokenRegistry, limits: EngineLimits) -> None:
-        self.clock = FakeClock()
-        self.database = MemoryDatabase()
+    def __init__(self, tokens: TokenRegistry, limits: EngineLimits, database: MemoryDatabase, clock: FakeClock) -> None:
+        self.clock = clock
+        self.database = database
         self.journal = TroubledJournal(self.database, str(uuid.uuid4()), self.clock)
         self.venue = ScriptedVenue()
         self.chain = ScriptedChain()
@@ -249,9 +254,7 @@ class SmallEngine:
     async def accept(self, kind: Kind, **terms: Any) -> Accepted:
         """Accept such an order."""
         demanded = Terms(**terms) if terms else NO_TERMS
-        request = OrderRequest(
-            kind, TOKENS.get("SOL"), TOKENS.get("USDC"), 1_500_000_000, 50, terms=demanded
-        )
+        request = OrderRequest(kind, TOKENS.get("SOL"), TOKENS.get("USDC"), 1_500_000_000, 50, terms=demanded)
         return await self.engine.intake.accept(request, "local", None)
 
     def price(self, price: str, **limits: Any) -> None:
@@ -326,10 +329,15 @@ async def leave(journal: MemoryJournal, *statuses: Status, detail: PendingDetail
 
 @asynccontextmanager
 async def small_engine(
-    *, tokens: TokenRegistry = TOKENS, limits: EngineLimits = LIMITS, sweeping: bool = False
+    *,
+    tokens: TokenRegistry = TOKENS,
+    limits: EngineLimits = LIMITS,
+    sweeping: bool = False,
+    after: SmallEngine | None = None,
 ) -> AsyncIterator[SmallEngine]:
-    """A running `SmallEngine`; with `sweeping`, its regular sweep runs too."""
-    small = SmallEngine(tokens, limits)
+    """A running `SmallEngine`; with `sweeping`, its regular sweep runs too; `after` another, on its database and clock."""
+    database, clock = (after.database, after.clock) if after is not None else (MemoryDatabase(), FakeClock())
+    small = SmallEngine(tokens, limits, database, clock)
     engine = small.engine
     parts = (engine.run(),) if sweeping else (engine.landing.run(), engine.watch.run(), engine.dead_man.run())
     works = (*parts, small.journal.run())

@@ -64,6 +64,7 @@ class EngineLimits(msgspec.Struct, frozen=True):
     landing: LandingLimits = LandingLimits()
     retry: RetryPolicy = RetryPolicy()
     rearming: RearmPolicy = RearmPolicy()
+    funds_patience_s: float = 30.0  # for other orders to let go of what they are about to spend
     build_deadline_s: float = 5.0  # for a venue to build and sign
     chain_deadline_s: float = 5.0  # for an answer of the chain's endpoint
 
@@ -90,7 +91,7 @@ class Engine:
         self.dispatcher = InlineDispatcher(limits.concurrency)
         self.chain = patient = PatientChain(chain, limits.chain_deadline_s)
         self.gate = SigningGate()
-        self.funds = Funds(wallet)
+        self.funds = Funds(wallet, limits.funds_patience_s)
         self._recovery = Recovery(journal, clock, tokens, self.gate)
         self.watch = Watch(
             journal, store, market, self._recovery, tokens, clock, self.gate, CALLER, self._fired, self._accepted

@@ -16,8 +16,6 @@ from bestex.domain.lifecycle import ENDS, Status
 from bestex.domain.orders import Order
 from bestex.ports import Wallet
 
-PATIENCE_S: Final = 30.0  # for others to let funds go
-
 _LETTING_GO: Final = ENDS | {Status.WATCHING}
 
 
@@ -29,8 +27,10 @@ class Reservation(msgspec.Struct, frozen=True):
 class Funds:
     """Reservations of one engine over one wallet."""
 
-    def __init__(self, wallet: Wallet) -> None:
+    def __init__(self, wallet: Wallet, patience_s: float) -> None:
+        """`patience_s`: how long an order waits for others to let funds go."""
         self._wallet = wallet
+        self._patience_s = patience_s
         self._held: dict[str, Reservation] = {}  # by order id
         self._reserved: Counter[str] = Counter()  # base units by mint
         self._waiting: defaultdict[str, list[asyncio.Future[None]]] = defaultdict(list)  # by mint
@@ -45,7 +45,7 @@ class Funds:
         mint, units = order.token_in.mint, order.amount_in
         if order.id not in self._held and self._short(mint, units):
             try:
-                async with asyncio.timeout(PATIENCE_S):
+                async with asyncio.timeout(self._patience_s):
                     while self._short(mint, units):
                         await self._change(mint)
             except TimeoutError:

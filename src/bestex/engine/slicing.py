@@ -110,7 +110,7 @@ def _note(order: Order, number: int) -> Slice:
 
 
 def slice_id(order: Order, number: int) -> str:
-    return derived_id(order.id, f"slice {number}")
+    return derived_id(order.id, "slice", number)
 
 
 def _slice(order: Order, number: int) -> Order:

@@ -3,7 +3,7 @@
 import pytest
 
 from bestex.domain.errors import SlippageExceededError
-from bestex.domain.events import Changes, Event, RoutingDetail, timestamp_text
+from bestex.domain.events import Changes, Event, RoutingDetail, WatchingDetail, timestamp_text, timestamp_us
 from bestex.domain.lifecycle import Status
 from bestex.domain.orders import fold
 from bestex.domain.terms import ExitLeg, ExitTerms, Kind, TimeInForce
@@ -29,7 +29,12 @@ async def test_a_limit_order_waits_until_its_price_is_there_and_fires_once() -> 
         view = await small.until_status(accepted.order_id)
         assert view.status == _S.CONFIRMED
         assert await small.statuses(accepted.order_id) == [
-            _S.PENDING, _S.WATCHING, _S.ROUTING, _S.BUILDING, _S.SUBMITTED, _S.CONFIRMED,
+            _S.PENDING,
+            _S.WATCHING,
+            _S.ROUTING,
+            _S.BUILDING,
+            _S.SUBMITTED,
+            _S.CONFIRMED,
         ]
         trigger = view.trigger
         assert trigger is not None
@@ -40,17 +45,18 @@ async def test_a_limit_order_waits_until_its_price_is_there_and_fires_once() -> 
 async def test_after_firing_the_limit_still_binds_and_it_waits_again_with_a_growing_pause() -> None:
     async with small_engine() as small:  # its venue quotes 100.67 USDC a SOL, whatever the market data say
         order_id = await small.order(Kind.LIMIT, limit_price="120")
-        for firing in (1, 2):
+        pauses_s = []
+        for _ in range(300):
             small.price("121")
-            await small.until(lambda: len(small.database.orders[order_id].events) == 2 + 2 * firing)
-            state = fold(await events_of(small, order_id))
-            assert (state.status, state.fired) == (_S.WATCHING, firing)
-            assert state.waits_because is not None
-            assert state.waits_because.startswith("limit_not_met")
-            small.price("121")
-            await small.clock.advance(0.4 * 2 ** (firing - 1))
-            assert len(small.database.orders[order_id].events) == 2 + 2 * firing  # it pauses
-            await small.clock.advance(0.2 * 2 ** (firing - 1))
+            await small.clock.advance(0.1)
+            event = (await events_of(small, order_id))[-1]
+            if isinstance(event.detail, WatchingDetail) and event.detail.not_before is not None:
+                pauses_s.append((timestamp_us(event.detail.not_before) - event.at_us) / 1e6)
+        state = fold(await events_of(small, order_id))
+        assert (state.status, state.fired) == (_S.WATCHING, 6)
+        assert state.waits_because is not None
+        assert state.waits_because.startswith("limit_not_met")
+        assert [round(pause_s, 1) for pause_s in dict.fromkeys(pauses_s)] == [0.5, 1.0, 2.0, 4.0, 8.0, 16.0]
         assert small.chain.sent == []
 
 
@@ -133,7 +139,9 @@ async def test_a_changed_price_counts_from_then_on() -> None:
         view = await small.until_status(order_id)
         assert (view.status, view.limit_price) == (_S.CONFIRMED, "90")
         with pytest.raises(BadChangeError, match="none to change"):
-            await small.engine.orders.amend(await small.order(Kind.LIMIT, limit_price="100"), Changes(trigger_price="1"))
+            await small.engine.orders.amend(
+                await small.order(Kind.LIMIT, limit_price="100"), Changes(trigger_price="1")
+            )
 
 
 async def test_only_a_watched_order_can_be_changed() -> None:
@@ -149,7 +157,7 @@ async def test_watched_orders_are_taken_up_by_the_next_engine_and_fire_once() ->
     async with small_engine() as small:
         order_id = await small.order(Kind.LIMIT, limit_price="100")
         await small.engine.stop()
-        async with small_engine(database=small.database) as next_one:
+        async with small_engine(after=small) as next_one:
             assert await next_one.engine.watch_again() == 1
             next_one.price("101")
             assert (await next_one.until_status(order_id)).status == _S.CONFIRMED
@@ -165,7 +173,9 @@ async def test_an_order_that_gives_up_all_its_attempts_waits_for_its_trigger_aga
         await small.clock.advance(1.0)
         small.price("100.5")
         assert (await small.until_status(order_id)).status == _S.CONFIRMED
-        fired = [e for e in await events_of(small, order_id) if isinstance(e.detail, RoutingDetail) and e.detail.trigger]
+        fired = [
+            e for e in await events_of(small, order_id) if isinstance(e.detail, RoutingDetail) and e.detail.trigger
+        ]
         assert [event.attempt for event in fired] == [1, 4]
 
 
@@ -178,7 +188,7 @@ async def test_an_entry_brings_its_exits_in_the_commit_that_confirms_it() -> Non
         assert (child.kind, child.status, child.amount, child.parent_id) == ("exits", _S.WATCHING, "151", order_id)
         assert (child.token_in, child.token_out) == ("USDC", "SOL")
         # The entry sold SOL at 100.67: buying it back gains as the price falls.
-        assert [leg.trigger_price[:5] if leg.trigger_price else None for leg in child.legs] == ["90.60", "110.7"]
+        assert [leg.trigger_price[:5] if leg.trigger_price else None for leg in child.legs] == ["90.59", "110.7"]
         confirmed = (await events_of(small, order_id))[-1]
         begun = (await events_of(small, child.order_id))[0]
         assert begun.at_us == confirmed.at_us
@@ -210,7 +220,7 @@ async def test_a_sliced_order_executes_in_slices_and_ends_with_their_sums() -> N
             await small.clock.advance(1.0)
             for each in await small.journal.children(order_id):
                 if each.tx_hash:
-                    small.finalize(each.tx_hash)
+                    small.chain.finalize(each.tx_hash)
             view = await small.view(order_id)
             if view.status != _S.WATCHING:
                 break
