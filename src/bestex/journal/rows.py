@@ -11,14 +11,15 @@ from bestex.domain.events import Event, StoredEvent, decode_detail, encode_detai
 from bestex.domain.lifecycle import UNFILLED, Status
 from bestex.domain.orders import OrderView
 from bestex.domain.terms import Kind
-from bestex.journal.writer import MergedRows
-from bestex.ports import NewOrder, RestingOrder
+from bestex.journal.writer import MergedRows, with_companions
+from bestex.ports import RestingOrder
 
 _view_encoder: Final = msgspec.json.Encoder()
 _view_decoder: Final = msgspec.json.Decoder(OrderView)
 _resting_decoder: Final = msgspec.json.Decoder(RestingOrder)
 
 _EMPTY: Final = '""'
+_SNIPER: Final = Kind.SNIPER.value
 
 Column = Callable[[Sequence[Any]], str | list[Any]]
 
@@ -26,6 +27,11 @@ Column = Callable[[Sequence[Any]], str | list[Any]]
 def _array(values: Sequence[Any]) -> list[Any]:
     """As it is: the driver encodes each element."""
     return list(values)
+
+
+def _scarce(values: Sequence[Any]) -> list[Any]:
+    """Nothing where all are null: the server takes what is missing as null."""
+    return list(values) if any(values) else []
 
 
 def _words(values: Sequence[str]) -> str:
@@ -51,13 +57,13 @@ def _flags(values: Sequence[bool]) -> str:
 # How each array goes to the server; literals only for what never needs quoting.
 _NEW: Final[tuple[Column, ...]] = (
     *(_words, _array, _array, _array, _array, _array, _array),
-    *(_words, _numbers, _numbers, _optional, _flags, _optional, _optional, _optional, _array),
+    *(_words, _numbers, _numbers, _optional, _flags, _optional, _array),
 )
 _UPDATE: Final[tuple[Column, ...]] = (
-    *(_words, _numbers, _words, _optional, _flags),
-    *(_words, _numbers, _numbers, _optional, _flags, _array, _array),
+    *(_words, _numbers, _words, _optional),
+    *(_words, _numbers, _numbers, _optional, _flags, _array),
 )
-_EVENT: Final[tuple[Column, ...]] = (_words, _numbers, _optional, _words, _numbers, _numbers, _array, _array)
+_EVENT: Final[tuple[Column, ...]] = (_words, _numbers, _optional, _words, _numbers, _numbers, _array, _scarce)
 
 
 def append_columns(rows: Sequence[MergedRows]) -> list[str | list[Any]]:
@@ -65,53 +71,60 @@ def append_columns(rows: Sequence[MergedRows]) -> list[str | list[Any]]:
     new: list[tuple[Any, ...]] = []
     update: list[tuple[Any, ...]] = []
     events: list[tuple[Any, ...]] = []
-    for merged in rows:
+    parents: _Rare = {}
+    carriers: _Rare = {}
+    takes: _Rare = {}
+    pairs: _Rare = {}
+    for merged in with_companions(rows):
         first = merged.first
-        state = _add_events(events, merged)
+        order_id = first.order_id
+        before = first.base_status or ""
+        came_from: str = before
+        for append in merged.appends:
+            for event in append.events:
+                status = event.status
+                detail = encode_detail(event.detail).decode()
+                events.append(
+                    (order_id, event.seq, came_from, status, event.attempt, event.at_us, detail, event.sealed or None)
+                )
+                came_from = status
+        view = merged.last.view
+        last = merged.last.events[-1]
+        unfilled = came_from if last.status in UNFILLED else None
+        text = _view_encoder.encode(view).decode()
+        state = (came_from, last.seq, last.attempt, unfilled, settles(last))
         if (order := first.new) is None:
-            base = (first.base_seq, first.base_status or "", first.lease_epoch, first.takes_lease)
-            *columns, view = state
-            shown = merged.last.view
-            pair = shown.pair if shown.kind == Kind.SNIPER else None  # the one that it has found, or still its own
-            update.append((first.order_id, *base, *columns, pair, view))
+            if first.takes_lease:
+                takes[len(update)] = "t"
+            if view.kind == _SNIPER:
+                pairs[len(update)] = view.pair  # the one that it has found, or still its own
+            update.append((order_id, first.base_seq, before, first.lease_epoch, *state, text))
         else:
-            new.append(_new_row(order, first.lease_epoch, None, state))
-        for companion in merged.companions:
-            if (order := companion.first.new) is not None:
-                state = _add_events(events, companion)
-                new.append(_new_row(order, companion.first.lease_epoch, first.order_id, state))
-    return [*_columns(new, _NEW), *_columns(update, _UPDATE), *_columns(events, _EVENT)]
+            if order.parent_id is not None:
+                parents[len(new)] = order.parent_id
+            if merged.carrier is not None:
+                carriers[len(new)] = merged.carrier
+            who = (order.kind, order.pair, order.caller)
+            keys = (order.idempotency_key, order.client_order_id, order.request_hash)
+            new.append((order_id, *who, *keys, *state, first.lease_epoch, text))
+    return [
+        *_columns(new, _NEW),
+        _optional(_rare(parents)),
+        _optional(_rare(carriers)),
+        *_columns(update, _UPDATE),
+        _optional(_rare(takes)),
+        _array(_rare(pairs)),
+        *_columns(events, _EVENT),
+    ]
 
 
-_State = tuple[str, int, int, str | None, bool, str]
-"""What the rows of one order lead to: status, seq, attempt, unfilled, settled, view."""
+_Rare = dict[int, str]
+"""What few rows have, by the row's number."""
 
 
-def _add_events(events: list[tuple[Any, ...]], merged: MergedRows) -> _State:
-    order_id = merged.first.order_id
-    came_from: str = merged.first.base_status or ""
-    for append in merged.appends:
-        for event in append.events:
-            status = event.status
-            detail = encode_detail(event.detail).decode()
-            events.append(
-                (order_id, event.seq, came_from, status, event.attempt, event.at_us, detail, event.sealed or None)
-            )
-            came_from = status
-    last = merged.last.events[-1]
-    unfilled = came_from if last.status in UNFILLED else None
-    view = _view_encoder.encode(merged.last.view).decode()
-    return came_from, last.seq, last.attempt, unfilled, settles(last), view
-
-
-def _new_row(order: NewOrder, lease_epoch: int | None, carrier: str | None, state: _State) -> tuple[Any, ...]:
-    *columns, view = state
-    return (
-        *(order.order_id, order.kind, order.pair, order.caller),
-        *(order.idempotency_key, order.client_order_id, order.request_hash),
-        *columns,
-        *(lease_epoch, order.parent_id, carrier, view),
-    )
+def _rare(values: _Rare) -> list[str | None]:
+    """As a column, as far as its last value: the server takes what is missing as null."""
+    return [values.get(number) for number in range(max(values) + 1)] if values else []
 
 
 def _columns(rows: list[tuple[Any, ...]], sends: tuple[Column, ...]) -> list[str | list[Any]]:

@@ -61,13 +61,16 @@ class Verdict:
 class MergedRows:
     """All of one order's rows in one commit: appends that build on each other, and the new orders they bring along."""
 
-    __slots__ = ("appends", "companions", "futures", "last")
+    __slots__ = ("appends", "carrier", "companions", "futures", "last")
 
-    def __init__(self, append: Append, future: "asyncio.Future[int] | None") -> None:
+    def __init__(self, append: Append, future: "asyncio.Future[int] | None", carrier: str | None = None) -> None:
         self.appends = [append]
         self.futures = [] if future is None else [future]  # nobody waits for a companion
         self.last = append
-        self.companions = [] if append.companion is None else [MergedRows(append.companion, None)]
+        self.carrier = carrier  # of a companion: the order whose rows bring it
+        self.companions: tuple[MergedRows, ...] = ()
+        if append.companion is not None:
+            self._bring(append.companion)
 
     @property
     def first(self) -> Append:
@@ -88,7 +91,17 @@ class MergedRows:
         self.futures.append(future)
         self.last = append
         if append.companion is not None:
-            self.companions.append(MergedRows(append.companion, None))
+            self._bring(append.companion)
+
+    def _bring(self, companion: Append) -> None:
+        self.companions += (MergedRows(companion, None, self.first.order_id),)
+
+
+def with_companions(rows: Sequence[MergedRows]) -> Sequence[MergedRows]:
+    """The rows of all orders in the order of their positions."""
+    if not any(merged.companions for merged in rows):
+        return rows
+    return [each for merged in rows for each in (merged, *merged.companions)]
 
 
 class Store(Protocol):
@@ -132,7 +145,8 @@ class GroupCommitWriter:
         self._head_listeners.append(listener)
 
     def append(self, append: Append) -> "asyncio.Future[int]":
-        _check(append)
+        if append.companion is not None or append.takes_lease:
+            _check(append)
         future: asyncio.Future[int] = self._loop.create_future()
         if self._fenced is not None:
             future.set_exception(self._fenced)
@@ -178,8 +192,7 @@ class GroupCommitWriter:
     def _take(self) -> list[MergedRows]:
         taken: dict[str, MergedRows] = {}
         kept: list[tuple[Append, asyncio.Future[int]]] = []
-        behind: set[str] = set()  # orders with an append that waits for a later commit
-        brought: set[str] = set()  # companions: what builds on them waits until it is known whether they are stored
+        behind: set[str] = set()  # orders whose further appends wait for a later commit
         queue = self._queue
         events = 0
         while queue and events < MAX_COMMIT_EVENTS:
@@ -189,21 +202,20 @@ class GroupCommitWriter:
                 continue
             order_id, companion = append.order_id, append.companion
             rows = taken.get(order_id)
-            waits = order_id in behind or order_id in brought
+            waits = order_id in behind or (rows is not None and not rows.continues(append))
             if companion is not None:
-                new_id = companion.order_id
-                waits = waits or new_id in taken or new_id in brought or new_id in behind
-            if rows is None and not waits:
-                taken[order_id] = MergedRows(append, future)
-            elif rows is not None and not waits and rows.continues(append):
-                rows.add(append, future)
-            else:
+                waits = waits or companion.order_id in taken or companion.order_id in behind
+            if waits:
                 behind.add(order_id)
                 kept.append(item)
                 continue
+            if rows is None:
+                taken[order_id] = MergedRows(append, future)
+            else:
+                rows.add(append, future)
             events += len(append.events)
             if companion is not None:
-                brought.add(companion.order_id)
+                behind.add(companion.order_id)  # until it is known whether it is stored
                 events += len(companion.events)
         queue.extendleft(reversed(kept))
         return list(taken.values())

@@ -2,7 +2,8 @@
 --
 -- Takes one group commit's rows and stores each order's rows all or none:
 --   n_* one element per new order, u_* one per order that exists, e_* one per event,
---   an order's events side by side and in order.
+--   an order's events side by side and in order. What is missing at the end of n_parent, n_carrier, u_takes, u_pair and
+--   e_sealed is null.
 -- An order is refused when it has moved on or its lease is another's ('moved'), when its idempotency key or
 -- client order id is taken ('duplicate'), or when its events do not follow the lifecycle ('illegal').
 -- Nobody holds the lease of an order that is watched; with u_takes the engine takes it, under the next epoch.
@@ -22,10 +23,10 @@ create function bestex.append(
     p_engine uuid, p_commit bigint,
     n_id uuid[], n_kind text[], n_pair text[], n_caller text[], n_key text[], n_client text[], n_hash bytea[],
     n_status text[], n_seq integer[], n_attempt integer[], n_unfilled text[], n_settled boolean[], n_epoch integer[],
-    n_parent uuid[], n_carrier uuid[], n_view text[],
-    u_id uuid[], u_base integer[], u_from text[], u_epoch integer[], u_takes boolean[],
+    n_view text[], n_parent uuid[], n_carrier uuid[],
+    u_id uuid[], u_base integer[], u_from text[], u_epoch integer[],
     u_status text[], u_seq integer[], u_attempt integer[], u_unfilled text[], u_settled boolean[],
-    u_pair text[], u_view text[],
+    u_view text[], u_takes boolean[], u_pair text[],
     e_id uuid[], e_seq integer[], e_from text[], e_status text[], e_attempt integer[],
     e_at_us bigint[], e_detail text[], e_sealed bytea[],
     out first_position bigint, out refused uuid[], out reasons text[], out head_hash bytea
@@ -105,9 +106,9 @@ begin
                    lease_owner = case when u.status = 'watching' then null
                                       when u.takes then p_engine else o.lease_owner end,
                    lease_epoch = case when u.takes then u.epoch else o.lease_epoch end
-              from unnest(u_id, u_base, u_from, u_epoch, u_takes, u_status, u_seq, u_attempt, u_unfilled, u_settled,
-                          u_pair, u_view)
-                   as u (id, base, came_from, epoch, takes, status, seq, attempt, unfilled, settled, pair, view)
+              from unnest(u_id, u_base, u_from, u_epoch, u_status, u_seq, u_attempt, u_unfilled, u_settled, u_view,
+                          u_takes, u_pair)
+                   as u (id, base, came_from, epoch, status, seq, attempt, unfilled, settled, view, takes, pair)
              where o.id = u.id and o.seq = u.base and o.status = u.came_from
                and case when u.takes then o.lease_owner is null and o.lease_epoch + 1 = u.epoch
                         else u.epoch is null or (o.lease_epoch = u.epoch and o.lease_owner = p_engine) end
@@ -130,9 +131,9 @@ begin
                    case when n.epoch is null or n.status = 'watching' then null else p_engine end,
                    coalesce(n.epoch, 0), n.parent, n.view::json
               from unnest(n_id, n_kind, n_pair, n_caller, n_key, n_client, n_hash,
-                          n_status, n_seq, n_attempt, n_unfilled, n_settled, n_epoch, n_parent, n_carrier, n_view)
+                          n_status, n_seq, n_attempt, n_unfilled, n_settled, n_epoch, n_view, n_parent, n_carrier)
                    as n (id, kind, pair, caller, key, client, hash, status, seq, attempt, unfilled, settled, epoch,
-                         parent, carrier, view)
+                         view, parent, carrier)
              where n.id <> all (illegal) and (n.carrier is null or n.carrier <> all (refused))
             on conflict do nothing
             returning id)

@@ -8,10 +8,10 @@ select first_position, refused, reasons, head_hash
        $1, $2,
        $3::text::uuid[], $4, $5, $6, $7, $8, $9,
        $10::text::text[], $11::text::integer[], $12::text::integer[], $13::text::text[], $14::text::boolean[],
-       $15::text::integer[], $16::text::uuid[], $17::text::uuid[], $18,
-       $19::text::uuid[], $20::text::integer[], $21::text::text[], $22::text::integer[], $23::text::boolean[],
-       $24::text::text[], $25::text::integer[], $26::text::integer[], $27::text::text[], $28::text::boolean[],
-       $29, $30,
+       $15::text::integer[], $16, $17::text::uuid[], $18::text::uuid[],
+       $19::text::uuid[], $20::text::integer[], $21::text::text[], $22::text::integer[],
+       $23::text::text[], $24::text::integer[], $25::text::integer[], $26::text::text[], $27::text::boolean[], $28,
+       $29::text::boolean[], $30,
        $31::text::uuid[], $32::text::integer[], $33::text::text[], $34::text::text[], $35::text::integer[],
        $36::text::bigint[], $37, $38)
 
