@@ -262,7 +262,7 @@ class Process:
             await journal.head()
             return self._not_ready
 
-        entry = OrderEntry(engine.intake, self._tokens)
+        entry = OrderEntry(engine.intake, self._tokens, self._clock)
         rest = create_rest(
             OrderReader(engine, journal, entry),
             MarketReader(router, self._tokens, world.wallet, world.control),

@@ -17,12 +17,12 @@ from bestex import __version__
 from bestex.api.asgi import App, Receive, Scope, Send, send_problem
 from bestex.api.execute import OrderEntry, problem_of
 from bestex.api.feed import Feed
+from bestex.api.fields import MAX_BODY_BYTES
 from bestex.api.market import MarketReader, MarketRoutes, SimulationRoutes
 from bestex.api.operations import OperationsReader, OperationsRoutes
 from bestex.api.operator import OperatorReader, OperatorRoutes
 from bestex.api.orders import OrderReader, OrderRoutes
 from bestex.api.problems import FieldProblem, ProblemError
-from bestex.api.requests import MAX_BODY_BYTES
 from bestex.api.stream import EntryStream, StatusStream
 from bestex.domain.errors import BestexError
 

@@ -2,6 +2,9 @@
 
 BestexError
 ├── AlreadyEndedError      there is nothing to cancel
+├── NotWatchingError       only an order that waits can be changed
+├── BeyondTriggerError     a stop would fire at once
+├── BadChangeError         a change does not fit the order
 ├── JournalBehindError     nothing may be signed, and no order ended, before the journal is reconciled
 ├── NotHaltedError         reconcile only while nothing is signed
 ├── NotUnknownError        there is nothing for a person to decide
@@ -13,6 +16,26 @@ from bestex.domain.errors import BestexError
 
 class AlreadyEndedError(BestexError):
     """The order has ended: there is nothing to cancel."""
+
+
+class NotWatchingError(BestexError):
+    """The order is not `watching` now: it cannot be changed."""
+
+
+class BeyondTriggerError(BestexError):
+    """The price is beyond the order's trigger already, and it does not say that it may be."""
+
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__(message)
+        self.field = field  # as the client wrote it: "triggerPrice"; of a nested one, the path "a/b"
+
+
+class BadChangeError(BestexError):
+    """A change does not fit the order's kind, or would have it fire at once although it does not say that it may."""
+
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__(message)
+        self.field = field  # as the client wrote it: "limitPrice"
 
 
 class JournalBehindError(BestexError):

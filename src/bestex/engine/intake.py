@@ -53,6 +53,8 @@ class OrderRequest(msgspec.Struct, frozen=True):
 class Accepted(msgspec.Struct, frozen=True):
     order_id: str
     created_us: int  # Unix time, microseconds
+    status: str = "pending"
+    covered: bool | None = None  # of a resting order: whether the wallet covers it now
 
 
 class IntakeFullError(BestexError):
