@@ -264,10 +264,11 @@ class Process:
 
         entry = OrderEntry(engine.intake, self._tokens, self._clock)
         rest = create_rest(
-            OrderReader(engine, journal, entry),
+            OrderReader(engine, journal, self._tokens, self._clock),
             MarketReader(router, self._tokens, world.wallet, world.control),
             OperationsReader(not_ready, metrics.text),
             OperatorReader(operator, journal, self._tokens),
+            None,
         )
         application = Application(
             entry,

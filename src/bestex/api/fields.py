@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import Any, Final, TypeVar
 
 from bestex.api.problems import FieldProblem, ProblemError
-from bestex.domain.money import AmountError, parse_amount
+from bestex.domain.money import MAX_BASE_UNITS, AmountError, parse_amount
 from bestex.domain.price import PRICE_DECIMALS, format_price, parse_price
 from bestex.domain.tokens import Token, TokenRegistry, is_mint_address
 
@@ -19,6 +19,8 @@ MAX_UNKNOWN_FIELDS: Final = 20
 WHOLE: Final = re.compile(r"-?\d{1,9}", re.ASCII)
 _ANY_DECIMALS: Final = 18
 """What an amount is read with whose token is not known: no token has more."""
+_ANY_UNITS: Final = MAX_BASE_UNITS * 10**_ANY_DECIMALS
+"""The most that it may be then: of a token without decimals."""
 
 Choice = TypeVar("Choice", bound=StrEnum)
 
@@ -154,7 +156,9 @@ class Fields:
         if text is None:
             return 0
         try:
-            return parse_amount(text, token.decimals if token is not None else _ANY_DECIMALS)
+            if token is None:
+                return parse_amount(text, _ANY_DECIMALS, most=_ANY_UNITS)
+            return parse_amount(text, token.decimals)
         except AmountError as error:
             self.bad(field, str(error))
             return 0

@@ -330,6 +330,10 @@ def test_every_bad_field_is_named_at_once() -> None:
     }
 
 
+def test_an_amount_of_an_unknown_token_is_only_read() -> None:
+    assert refused(body(tokenIn="DOGE", amount="1000000")).keys() == {"/tokenIn"}
+
+
 def test_a_key_that_stands_twice_in_a_nested_object_is_named() -> None:
     order = body(exits={"stopLoss": {"lossBps": 1}}).replace(b'"lossBps": 1', b'"lossBps": 1, "lossBps": 2')
     assert refused(order) == {"/exits/stopLoss/lossBps": "stands in the object more than once"}
