@@ -21,6 +21,7 @@ from bestex.api.app import Application, create_rest
 from bestex.api.execute import OrderEntry
 from bestex.api.feed import Feed
 from bestex.api.guard import Guard
+from bestex.api.launches import LaunchReader
 from bestex.api.market import MarketReader
 from bestex.api.operations import OperationsReader
 from bestex.api.operator import OperatorReader
@@ -181,7 +182,7 @@ class Process:
             limits = QuoteLimits(settings.quote_timeout_ms / 1000, settings.quote_grace_ms / 1000)
             router = Router(world.venues, self._clock, limits)
             store = PostgresTriggerStore(dsn)
-            exits.push_async_callback(store.close)
+            exits.callback(store.close)
             engine = Engine(
                 journal,
                 router,
@@ -213,7 +214,7 @@ class Process:
 
             streams = OpenStreams()
             self._show_gauges(metrics, engine, hub, streams)
-            app = self._application(engine, operator, journal, hub, router, world, metrics, streams)
+            app = self._application(engine, operator, journal, store, hub, router, world, metrics, streams)
             server = HttpServer(app, listener, streams)
             serving = asyncio.create_task(server.run(), name="server")
             recovering = asyncio.create_task(self._recover(engine, began), name="recovery")
@@ -268,6 +269,7 @@ class Process:
         engine: Engine,
         operator: Operator,
         journal: PostgresJournal,
+        store: PostgresTriggerStore,
         hub: LocalHub,
         router: Router,
         world: SimulatedWorld,
@@ -278,12 +280,13 @@ class Process:
             await journal.head()
             return self._not_ready
 
-        entry = OrderEntry(engine.intake, self._tokens)
+        entry = OrderEntry(engine.intake, self._tokens, self._clock)
         rest = create_rest(
-            OrderReader(engine, journal, entry),
+            OrderReader(engine.orders, engine.dead_man, journal, self._tokens, self._clock),
             MarketReader(router, self._tokens, world.wallet, world.control),
             OperationsReader(not_ready, metrics.text),
             OperatorReader(operator, journal, self._tokens),
+            LaunchReader(store, world.market_data),
         )
         application = Application(
             entry,
@@ -342,8 +345,10 @@ class Process:
         """Take over what a dead engine left, then be ready."""
         gc.disable()  # what a recovery makes stays: looking at it again and again is in vain
         try:
-            with RecoveryProgress() as progress:
-                recovered = await engine.recover(progress)
+            with RecoveryProgress("recovering") as progress:
+                recovered = await engine.recover(lambda recovered, total: progress(recovered.orders, total))
+            with RecoveryProgress("watching again") as progress:
+                watched = await engine.watch_again(progress)
         finally:
             gc.enable()
         # What stands now stays: the collector need not look at it again.
@@ -366,6 +371,7 @@ class Process:
             url=f"http://{settings.host}:{settings.port}",
             profile=settings.profile,
             recovered_orders=recovered.orders,
+            watched_orders=watched,
             seconds=round(self._clock.monotonic() - began, 2),
         )
 
@@ -376,6 +382,8 @@ class Process:
             "orders_landing", "Orders that wait for proof of what became of them", lambda: len(engine.landing)
         )
         metrics.gauge("orders_confirmed", "Orders confirmed and not final yet", lambda: engine.landing.confirmed)
+        metrics.gauge("orders_watched", "Orders that wait for a price, a launch, or their slices", lambda: len(engine.watch))
+        metrics.gauge("orders_firing", "Watched orders that fire now", lambda: engine.watch.firing)
         metrics.gauge("halted", "1 while nothing is signed", lambda: engine.gate.halt is not None)
         metrics.gauge("watchers", "Subscriptions to events", lambda: hub.watchers)
         metrics.gauge("streams", "Open streams", lambda: len(streams))

@@ -4,7 +4,7 @@ import logging
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import structlog
 from prometheus_client import CollectorRegistry, generate_latest
@@ -106,8 +106,11 @@ class RecoveryProgress:
 
     EVERY_ORDERS = 10_000  # a line of the log
 
-    def __init__(self) -> None:
+    def __init__(self, what: str) -> None:
+        """`what`: in words, such as "recovering"."""
+        self._what = what
         self._bar: Progress | None = None
+        self._told = 0  # pages of `EVERY_ORDERS`
 
     def __enter__(self) -> "RecoveryProgress":
         return self
@@ -116,27 +119,23 @@ class RecoveryProgress:
         if self._bar is not None:
             self._bar.stop()
 
-    def __call__(self, recovered: "Progressing", total: int) -> None:
+    def __call__(self, orders: int, total: int) -> None:
+        """So many orders are done."""
         if sys.stderr.isatty():
             if self._bar is None:
-                self._bar = _bar(total)
-            self._bar.update(self._bar.task_ids[0], completed=recovered.orders, total=total)
-        elif recovered.orders % self.EVERY_ORDERS == 0:
-            structlog.get_logger(__name__).info("engine.recovering", orders=recovered.orders, of=total)
+                self._bar = _bar(self._what, total)
+            self._bar.update(self._bar.task_ids[0], completed=orders, total=total)
+        elif orders // self.EVERY_ORDERS > self._told:
+            self._told = orders // self.EVERY_ORDERS
+            structlog.get_logger(__name__).info(f"engine.{self._what.replace(' ', '_')}", orders=orders, of=total)
 
 
-def _bar(total: int) -> "Progress":
+def _bar(what: str, total: int) -> "Progress":
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    columns = (TextColumn("recovering"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     bar = Progress(*columns, console=Console(stderr=True), transient=True)
-    bar.add_task("recovering", total=total)
+    bar.add_task(what, total=total)
     bar.start()
     return bar
-
-
-class Progressing(Protocol):
-    """What counts orders."""
-
-    orders: int

@@ -144,7 +144,7 @@ BAD_FIELDS = {
     "slippage null": (text(slippageBps="null"), ["/slippageBps"]),
     "slippage NaN": (text(slippageBps="NaN"), ["/slippageBps"]),
     "slippage 1e999999": (text(slippageBps="1e999999"), ["/slippageBps"]),
-    "kind unknown": (text(kind='"twap"'), ["/kind"]),
+    "kind unknown": (text(kind='"iceberg"'), ["/kind"]),
     "kind in capitals": (text(kind='"MARKET"'), ["/kind"]),
     "kind null": (text(kind="null"), ["/kind"]),
     "kind a number": (text(kind="1"), ["/kind"]),
@@ -465,7 +465,9 @@ def test_errors_reach_a_named_front_end(engine: Served) -> None:
     [
         ("GET", EXECUTE, "POST"),
         ("PUT", EXECUTE, "POST"),
-        ("DELETE", "/api/orders", "GET"),
+        ("PUT", "/api/orders", "DELETE"),
+        ("PUT", "/api/deadman", "POST"),
+        ("POST", "/api/launches", "GET"),
         ("POST", "/api/orders", "GET"),
         ("POST", "/api/quotes", "GET"),
         ("POST", "/api/events", "GET"),
@@ -473,7 +475,7 @@ def test_errors_reach_a_named_front_end(engine: Served) -> None:
         ("POST", "/healthz", "GET"),
         ("POST", "/schema", "GET"),
         ("GET", "/api/sim/fund", "POST"),
-        ("PUT", "/api/orders/00000000-0000-7000-8000-000000000000", "DELETE"),
+        ("PUT", "/api/orders/00000000-0000-7000-8000-000000000000", "PATCH"),
     ],
 )
 def test_another_method_is_refused_with_those_that_are_allowed(
@@ -558,7 +560,7 @@ BAD_QUERIES = {
     "/api/orders?status=done": ["status"],
     "/api/orders?status=": ["status"],
     "/api/orders?status=CONFIRMED": ["status"],
-    "/api/orders?kind=twap": ["kind"],
+    "/api/orders?kind=iceberg": ["kind"],
     "/api/orders?limit=0": ["limit"],
     "/api/orders?limit=-1": ["limit"],
     "/api/orders?limit=501": ["limit"],

@@ -446,7 +446,9 @@ async def test_two_looks_at_once_confirm_an_order_once() -> None:
     clock, chain, journal = FakeClock(), SlowChain(), MemoryJournal(MemoryDatabase(), str(uuid.uuid4()), SystemClock())
     draft = DraftOrder()
     refolded: list[str] = []
-    landing = Landing(chain, clock, SystemIds(), LandingLimits(), lambda *_: None, refolded.append)
+    landing = Landing(
+        chain, clock, SystemIds(), LandingLimits(), lambda *_: None, refolded.append, lambda *_: None, lambda _: None
+    )
     with capture_logs() as logs:
         await _confirm_while_two_look(landing, chain, clock, journal, draft)
     assert [stored.event.status for stored in await journal.events(draft.id)] == list(HAPPY)

@@ -93,7 +93,7 @@ def forget_the_open_attempt_on_resume(patch: pytest.MonkeyPatch) -> None:
     def forgetful(self: Engine, log: OrderLog) -> None:
         async def execute() -> None:
             with suppress(JournalError):
-                await self._executor._attempts(log, None)
+                await self._executor._attempts(log, None, False)
 
         if log.state.status is Status.SUBMITTED:
             self.dispatcher.dispatch(log.order.id, execute)

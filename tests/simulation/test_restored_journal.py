@@ -23,6 +23,7 @@ from bestex.engine.intake import OrderRequest
 from bestex.engine.operator import Operator
 from bestex.engine.reconciliation import Reconciled, Reconciliation
 from bestex.journal.evidence import MemoryJournalEvidence
+from bestex.journal.trigger_store import MemoryTriggerStore, TriggerTables
 from bestex.journal.memory import MemoryDatabase, MemoryJournal
 from bestex.journal.published_head import why_behind
 from bestex.ports import HaltCause
@@ -132,7 +133,19 @@ class Restoration:
             self.head = PublishedHead(head.journal_id, head.position, head.hash.hex())
 
         def make() -> tuple[Engine, Operator]:
-            engine = Engine(journal, router, world.chain, TOKENS, self.clock, ids, limits)
+            engine = Engine(
+                journal,
+                router,
+                world.chain,
+                world.wallet,
+                world.market_data,
+                MemoryTriggerStore(TriggerTables()),
+                TOKENS,
+                self.clock,
+                ids,
+                limits,
+            )
+            journal.listen(engine.committed)
             return engine, Operator(engine, journal, engine.chain, world.wallet, TOKENS, self.clock, republish)
 
         self.engine, self.operator = self.process.context.copy().run(make)

@@ -5,6 +5,8 @@ import uuid
 from collections.abc import Sequence
 from itertools import count
 
+from msgspec.structs import replace
+
 from bestex.domain.events import (
     AttemptStory,
     BuildingDetail,
@@ -61,7 +63,6 @@ STORY = AttemptStory(1, "slippage_exceeded", "paid 1 USDC less", "raydium", "5ig
 
 DETAILS: dict[Status, Detail] = {
     Status.PENDING: pending(),
-    Status.WATCHING: WatchingDetail(),
     Status.ROUTING: RoutingDetail(),
     Status.BUILDING: BuildingDetail("raydium", "pool-r", "151.204417", "150.448395", 3, QUOTES, wraps_sol=True),
     Status.SUBMITTED: SubmittedDetail("raydium", "5ignature", 281_474_976),
@@ -78,9 +79,10 @@ DETAILS: dict[Status, Detail] = {
     ),
     Status.FAILED: FailedDetail("slippage_exceeded", "three attempts", (STORY,)),
     Status.CANCELLED: CancelledDetail("client"),
+    Status.WATCHING: WatchingDetail(),
     Status.EXPIRED: ExpiredDetail("its time was up"),
 }
-"""A plain detail for every status."""
+"""A plain detail for every status that has one."""
 
 
 class DraftOrder:
@@ -96,15 +98,17 @@ class DraftOrder:
         idempotency_key: str | None = None,
         client_order_id: str | None = None,
         request: str = "",
+        parent_id: str | None = None,
         epoch: int | None = EPOCH,
     ) -> None:
         self.id = id or order_id()
-        self.epoch = epoch
+        self.epoch = epoch  # None: as nobody's executor
+        self.held = epoch is not None  # whether the writer holds the lease; nobody holds a watched order's
         self.state = OrderState()
         self.events: list[Event] = []
-        self._pending = pending(pair, kind, client_order_id)
+        self._pending = replace(pending(pair, kind, client_order_id), parent_id=parent_id)
         hashed = hashlib.sha256(request.encode()).digest()
-        self._new = NewOrder(self.id, kind, pair, caller, idempotency_key, client_order_id, hashed)
+        self._new = NewOrder(self.id, kind, pair, caller, idempotency_key, client_order_id, hashed, parent_id)
 
     @property
     def view(self) -> OrderView:
@@ -117,8 +121,9 @@ class DraftOrder:
         )
 
     def add(self, *steps: tuple[Status, Detail], sealed: bytes = b"", attempt: int | None = None) -> Append:
-        """The append of these events."""
+        """The append of these events. A watched order that goes on to route takes the lease."""
         base_seq, base_status = self.state.seq, self.state.status
+        takes = self.epoch is not None and base_status is Status.WATCHING and any(s is Status.ROUTING for s, _ in steps)
         events = []
         for status, detail in steps:
             if attempt is None:
@@ -131,7 +136,15 @@ class DraftOrder:
             attempt = None
         self.events += events
         new = self._new if base_seq == 0 else None
-        return Append(self.id, base_seq, base_status, self.epoch, tuple(events), self.view, new)
+        rests = self.state.status is Status.WATCHING
+        if self.epoch is not None:
+            if takes:
+                self.epoch += 1
+            elif new is not None and rests:
+                self.epoch, self.held = 0, False  # it was never leased
+        epoch = self.epoch if self.held or takes else None
+        self.held = self.epoch is not None and (self.held or takes) and not rests
+        return Append(self.id, base_seq, base_status, epoch, tuple(events), self.view, new, takes)
 
     def fork(self) -> "DraftOrder":
         """Another writer's view of the order as it stands now, as nobody's executor."""

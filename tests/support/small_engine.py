@@ -21,7 +21,7 @@ from bestex.engine.intake import Accepted, OrderRequest
 from bestex.engine.landing import LandingLimits
 from bestex.engine.retry import RetryPolicy
 from bestex.journal.memory import MemoryDatabase, MemoryJournal
-from bestex.journal.trigger_store import PostgresTriggerStore
+from bestex.journal.trigger_store import MemoryTriggerStore, TriggerTables
 from bestex.ports import (
     Balance,
     BlockHeight,
@@ -231,7 +231,7 @@ class SmallEngine:
         router = Router([self.venue], self.clock, QuoteLimits())
         self.wallet = ScriptedWallet()
         self.market = ScriptedMarketData(self.clock)
-        self.store = PostgresTriggerStore("")
+        self.store = MemoryTriggerStore(TriggerTables())
         self.engine = Engine(
             self.journal,
             router,
@@ -335,7 +335,7 @@ async def small_engine(
     sweeping: bool = False,
     after: SmallEngine | None = None,
 ) -> AsyncIterator[SmallEngine]:
-    """A running `SmallEngine`; with `sweeping`, its regular sweep runs too; `after` another, on its database and clock."""
+    """A running `SmallEngine`; with `sweeping`, its regular sweep runs too; `after` another, on what that one left."""
     database, clock = (after.database, after.clock) if after is not None else (MemoryDatabase(), FakeClock())
     small = SmallEngine(tokens, limits, database, clock)
     engine = small.engine

@@ -6,7 +6,6 @@ import sys
 import pytest
 from structlog.testing import capture_logs
 
-from bestex.engine.engine import Recovered
 from bestex.observability import RecoveryProgress
 
 
@@ -17,11 +16,9 @@ class Terminal(io.StringIO):
 
 def recover(total: int) -> None:
     """Orders come a thousand at a time, as they are claimed."""
-    with RecoveryProgress() as progress:
-        recovered = Recovered()
-        while recovered.orders < total:
-            recovered.orders += 1_000
-            progress(recovered, total)
+    with RecoveryProgress("recovering") as progress:
+        for orders in range(1_000, total + 1, 1_000):
+            progress(orders, total)
 
 
 def test_a_terminal_shows_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,14 +15,16 @@ from litestar.static_files import create_static_files_router
 
 from bestex import __version__
 from bestex.api.asgi import App, Receive, Scope, Send, send_problem
+from bestex.api.dead_man import DeadManRoutes
 from bestex.api.execute import OrderEntry, problem_of
 from bestex.api.feed import Feed
+from bestex.api.fields import MAX_BODY_BYTES
+from bestex.api.launches import LaunchReader, LaunchRoutes
 from bestex.api.market import MarketReader, MarketRoutes, SimulationRoutes
 from bestex.api.operations import OperationsReader, OperationsRoutes
 from bestex.api.operator import OperatorReader, OperatorRoutes
 from bestex.api.orders import OrderReader, OrderRoutes
 from bestex.api.problems import FieldProblem, ProblemError
-from bestex.api.requests import MAX_BODY_BYTES
 from bestex.api.stream import EntryStream, StatusStream
 from bestex.domain.errors import BestexError
 
@@ -74,12 +76,18 @@ class Application:
 
 
 def create_rest(
-    orders: OrderReader, market: MarketReader, operations: OperationsReader, hand: OperatorReader
+    orders: OrderReader,
+    market: MarketReader,
+    operations: OperationsReader,
+    hand: OperatorReader,
+    launches: LaunchReader | None,
 ) -> Litestar:
-    """Everything that is not hot."""
+    """Everything that is not hot; `launches` is None where none are followed."""
     return Litestar(
         route_handlers=[
             OrderRoutes,
+            DeadManRoutes,
+            LaunchRoutes,
             MarketRoutes,
             SimulationRoutes,
             OperationsRoutes,
@@ -91,6 +99,7 @@ def create_rest(
         dependencies={
             "reader": Provide(lambda: orders, sync_to_thread=False),
             "market": Provide(lambda: market, sync_to_thread=False),
+            "launched": Provide(lambda: launches, sync_to_thread=False),
             "hand": Provide(lambda: hand, sync_to_thread=False),
             "operations": Provide(lambda: operations, sync_to_thread=False),
         },

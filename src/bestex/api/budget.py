@@ -9,9 +9,11 @@ from bestex.domain.events import (
     CancelledDetail,
     ConfirmedDetail,
     Event,
+    ExpiredDetail,
     FailedDetail,
     RoutingDetail,
     Timings,
+    WatchingDetail,
 )
 from bestex.domain.lifecycle import ENDS, Status
 
@@ -33,9 +35,12 @@ class Budget:
         accept = next((each.accept_ms for each in self._timings.values() if each.accept_ms is not None), None)
         if accept is not None:
             budget["accept"] = accept
-        began = next((event for event in events if event.status is Status.ROUTING), None)
+        began = next((event for event in events if event.status in (Status.ROUTING, Status.WATCHING)), None)
         if began is not None:
             budget["queue"] = round(max(0.0, _between(first, began) - (accept or 0.0)), 3)
+        watched = [_between(before, after) for before, after in pairwise(events) if before.status is Status.WATCHING]
+        if watched:
+            budget["watch"] = round(sum(watched), 3)
         end = next((event for event in events if event.status in ENDS), None)
         if end is not None:
             budget["total"] = _between(first, end)
@@ -78,7 +83,12 @@ def _timings_by_attempt(events: Sequence[Event]) -> dict[int, Timings]:
         match event.detail:
             case ConfirmedDetail(timings=Timings() as timings):
                 found.setdefault(event.attempt, timings)
-            case RoutingDetail(previous=AttemptStory() as story) | CancelledDetail(previous=AttemptStory() as story):
+            case (
+                RoutingDetail(previous=AttemptStory() as story)
+                | WatchingDetail(previous=AttemptStory() as story)
+                | CancelledDetail(previous=AttemptStory() as story)
+                | ExpiredDetail(previous=AttemptStory() as story)
+            ):
                 stories = (story,)
             case FailedDetail(attempts=attempts):
                 stories = attempts

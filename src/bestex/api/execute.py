@@ -6,11 +6,20 @@ import msgspec
 import structlog
 
 from bestex.api.asgi import ClientGoneError, Receive, Scope, Send, read_body, send_answer, send_problem
-from bestex.api.problems import ProblemError
-from bestex.api.requests import MAX_BODY_BYTES, read_idempotency_key, read_order
-from bestex.domain.errors import BestexError, EngineFencedError, JournalUnavailableError
+from bestex.api.fields import MAX_BODY_BYTES, bad_fields
+from bestex.api.order_request import read_order
+from bestex.api.problems import FieldProblem, ProblemError
+from bestex.api.requests import read_idempotency_key
+from bestex.domain.errors import BestexError, EngineFencedError, JournalUnavailableError, NotFoundError
 from bestex.domain.events import timestamp_text
 from bestex.domain.tokens import TokenRegistry
+from bestex.engine.errors import (
+    AlreadyEndedError,
+    BadChangeError,
+    BeyondTriggerError,
+    JournalBehindError,
+    NotWatchingError,
+)
 from bestex.engine.intake import (
     CALLER,
     Accepted,
@@ -21,24 +30,32 @@ from bestex.engine.intake import (
     KeyUnderWayError,
     PendingOutcomeError,
 )
+from bestex.ports import Clock
 
 _log = structlog.get_logger(__name__)
 
 RETRY_AFTER_S: Final = 1
 
 
-class AcceptedBody(msgspec.Struct, frozen=True, rename="camel"):
+class AcceptedBody(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
     """The body of the 202."""
 
     order_id: str
     status_endpoint: str  # the path of the order's WebSocket
     created_at: str
-    status: str = "pending"
+    status: str  # `watching` of an order that waits for something, else `pending`
+    funds_covered: bool | None = None  # of a `watching` one: whether the wallet holds now what it would pay
 
 
 def accepted_body(accepted: Accepted) -> AcceptedBody:
     order_id = accepted.order_id
-    return AcceptedBody(order_id, f"/api/orders/{order_id}/status", timestamp_text(accepted.created_us))
+    return AcceptedBody(
+        order_id,
+        f"/api/orders/{order_id}/status",
+        timestamp_text(accepted.created_us),
+        accepted.status,
+        accepted.covered,
+    )
 
 
 def problem_of(error: BestexError) -> ProblemError:
@@ -56,6 +73,16 @@ def problem_of(error: BestexError) -> ProblemError:
             return ProblemError("key-reused", str(error))
         case PendingOutcomeError():
             return ProblemError("outcome-unknown", str(error), order_id=error.order_id, retry_after_s=RETRY_AFTER_S)
+        case BeyondTriggerError() | BadChangeError():
+            return bad_fields((FieldProblem(str(error), f"/{error.field}"),))
+        case NotFoundError():
+            return ProblemError("order-not-found", str(error))
+        case AlreadyEndedError():
+            return ProblemError("order-ended", str(error))
+        case NotWatchingError():
+            return ProblemError("not-watching", str(error))
+        case JournalBehindError():
+            return ProblemError("journal-behind", str(error))
         case JournalUnavailableError() | EngineFencedError():
             return ProblemError("unavailable", str(error), retry_after_s=RETRY_AFTER_S)
         case _:
@@ -66,14 +93,16 @@ def problem_of(error: BestexError) -> ProblemError:
 class OrderEntry:
     """`POST /api/orders/execute`."""
 
-    def __init__(self, intake: Intake, tokens: TokenRegistry) -> None:
+    def __init__(self, intake: Intake, tokens: TokenRegistry, clock: Clock) -> None:
         self._intake = intake
         self._tokens = tokens
+        self._clock = clock
         self._encoder = msgspec.json.Encoder()
 
     async def accept(self, body: bytes, key: str | None) -> AcceptedBody:
         """Store the order in `body`; raises `BestexError`."""
-        return accepted_body(await self._intake.accept(read_order(body, self._tokens), CALLER, key))
+        request = read_order(body, self._tokens, self._clock.now_us())
+        return accepted_body(await self._intake.accept(request, CALLER, key))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:

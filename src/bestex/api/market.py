@@ -8,8 +8,9 @@ from litestar.di import NamedDependency
 from litestar.params import FromQuery
 
 from bestex.api.execute import require_json
+from bestex.api.fields import MAX_BODY_BYTES
 from bestex.api.problems import FieldProblem, ProblemError
-from bestex.api.requests import MAX_BODY_BYTES, read_faults, read_funding, read_query, read_quote_query
+from bestex.api.requests import read_faults, read_funding, read_query, read_quote_query
 from bestex.domain.errors import ChainUnreachableError
 from bestex.domain.events import QuoteRecord
 from bestex.domain.money import format_amount

@@ -9,8 +9,9 @@ from litestar.di import NamedDependency
 from litestar.params import FromPath, JSONBody
 
 from bestex.api.execute import require_json
+from bestex.api.fields import read_object
 from bestex.api.problems import FieldProblem, ProblemError
-from bestex.api.requests import read_object, read_order_id
+from bestex.api.requests import read_order_id
 from bestex.domain.errors import NotFoundError
 from bestex.domain.events import timestamp_text
 from bestex.domain.money import AmountError, parse_amount

@@ -1,41 +1,31 @@
-"""Orders: read one, its history and receipt, list them, cancel one."""
+"""Orders: read one, its history and receipt, list them, change one, cancel one or many."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import msgspec
-from litestar import Controller, Request, Response, delete, get, post
+from litestar import Controller, Request, Response, delete, get, patch, post
 from litestar.di import NamedDependency
-from litestar.params import FromPath, FromQuery, JSONBody
+from litestar.openapi.spec import Example
+from litestar.params import Body, FromPath, FromQuery, JSONBody
 
-from bestex.api.execute import AcceptedBody, OrderEntry
+from bestex.api.bodies import ORDER_EXAMPLES, ChangesBody, OrderBody
+from bestex.api.execute import AcceptedBody, require_json
+from bestex.api.order_control import read_changes
 from bestex.api.problems import ProblemError
 from bestex.api.receipt import Receipt, receipt_of
-from bestex.api.requests import read_order_id, read_page_query, read_query
-from bestex.domain.errors import NotFoundError
+from bestex.api.requests import read_cancel_query, read_order_id, read_page_query, read_query
 from bestex.domain.events import Event, Update, update_of
 from bestex.domain.lifecycle import Status
 from bestex.domain.orders import OrderView
-from bestex.engine.engine import Engine
-from bestex.engine.errors import AlreadyEndedError, JournalBehindError
-from bestex.ports import Journal
+from bestex.domain.tokens import TokenRegistry
+from bestex.engine.dead_man import DeadManSwitches
+from bestex.engine.open_orders import OpenOrders
+from bestex.ports import Clock, Journal
 
 OrderId = FromPath[str]
 
 
-class OrderBody(msgspec.Struct, rename="camel", omit_defaults=True):
-    """What `POST /api/orders/execute` takes."""
-
-    token_in: Annotated[str, msgspec.Meta(description="Symbol or mint address.", examples=["SOL"])]
-    token_out: Annotated[str, msgspec.Meta(description="Symbol or mint address.", examples=["USDC"])]
-    amount: Annotated[
-        str | float,
-        msgspec.Meta(description="In token units; text, or a JSON number read exactly.", examples=["1.5"]),
-    ]
-    kind: Annotated[str, msgspec.Meta(description="`market`.")] = "market"
-    slippage_bps: Annotated[int, msgspec.Meta(ge=0, le=10_000, description="Largest loss against the quote.")] = 50
-    client_order_id: (
-        Annotated[str, msgspec.Meta(max_length=64, description="Yours; a second order with it is not made.")] | None
-    ) = None
+_EXAMPLES: Final = [Example(id=name, summary=name, value=body) for name, body in ORDER_EXAMPLES.items()]
 
 
 class OrderPage(msgspec.Struct, frozen=True, rename="camel"):
@@ -61,10 +51,26 @@ class History(msgspec.Struct, frozen=True):
 class OrderReader:
     """What the routes of orders need."""
 
-    def __init__(self, engine: Engine, journal: Journal, entry: OrderEntry) -> None:
-        self.engine = engine
+    def __init__(
+        self,
+        orders: OpenOrders,
+        dead_man: DeadManSwitches,
+        journal: Journal,
+        tokens: TokenRegistry,
+        clock: Clock,
+    ) -> None:
+        self.orders = orders
+        self.dead_man = dead_man
         self.journal = journal
-        self.entry = entry
+        self.tokens = tokens
+        self.clock = clock
+
+    async def view(self, order_id: str) -> OrderView:
+        """An order as it stands; `ProblemError` when the id is malformed or unknown."""
+        row = await self.journal.order(read_order_id(order_id))
+        if row is None:
+            raise ProblemError("order-not-found", f"there is no order {order_id}")
+        return row.view
 
     async def events(self, order_id: str) -> list[Event]:
         """All events of an order; `ProblemError` when the id is malformed or unknown."""
@@ -74,12 +80,26 @@ class OrderReader:
         return [each.event for each in stored]
 
 
+class CancelledOrders(msgspec.Struct, frozen=True, rename="camel"):
+    """The ids of the orders that a cancel of many reached."""
+
+    cancelled: list[str]
+    cancel_requested: list[str]  # signed already: they may still execute, once
+
+
+async def _check_changes(request: Request[Any, Any, Any]) -> None:
+    """Name every bad field before the body is decoded, which stops at the first."""
+    content_type = request.headers.get("content-type")
+    require_json(content_type.encode("latin-1") if content_type else None)
+    read_changes(await request.body(), None, None)
+
+
 class OrderRoutes(Controller):
     path = "/api/orders"
     tags = ("orders",)
 
     @post("/execute", status_code=202, summary="Enter an order")
-    async def execute(self, data: JSONBody[OrderBody]) -> Response[AcceptedBody]:
+    async def execute(self, data: Annotated[OrderBody, Body(examples=_EXAMPLES)]) -> Response[AcceptedBody]:
         """Stores the order and answers; `statusEndpoint` is the WebSocket with its events.
 
         As a WebSocket this same path takes one order as its first message and sends its events;
@@ -95,6 +115,7 @@ class OrderRoutes(Controller):
         status: FromQuery[str | None] = None,
         pair: FromQuery[str | None] = None,
         kind: FromQuery[str | None] = None,
+        parentId: FromQuery[str | None] = None,  # noqa: N803 -- the parameter's public name
         limit: FromQuery[str | None] = None,
         cursor: FromQuery[str | None] = None,
     ) -> OrderPage:
@@ -104,10 +125,7 @@ class OrderRoutes(Controller):
 
     @get("/{order_id:str}", summary="One order")
     async def order(self, order_id: OrderId, reader: NamedDependency[OrderReader]) -> OrderView:
-        row = await reader.journal.order(read_order_id(order_id))
-        if row is None:
-            raise ProblemError("order-not-found", f"there is no order {order_id}")
-        return row.view
+        return await reader.view(order_id)
 
     @get("/{order_id:str}/history", summary="Every event of an order")
     async def history(self, order_id: OrderId, reader: NamedDependency[OrderReader]) -> History:
@@ -117,18 +135,39 @@ class OrderRoutes(Controller):
     async def receipt(self, order_id: OrderId, reader: NamedDependency[OrderReader]) -> Receipt:
         return receipt_of(await reader.events(order_id))
 
+    @patch("/{order_id:str}", summary="Change an order that waits", before_request=_check_changes)
+    async def change(
+        self,
+        order_id: OrderId,
+        request: Request[Any, Any, Any],
+        data: JSONBody[ChangesBody],
+        reader: NamedDependency[OrderReader],
+    ) -> OrderView:
+        """Only while `watching`: else 409 `not-watching`, or `order-ended`."""
+        view = await reader.view(order_id)
+        token_out = reader.tokens.find(view.token_out)
+        changes = read_changes(await request.body(), token_out, reader.clock.now_us())
+        return await reader.orders.amend(view.order_id, changes)
+
     @delete("/{order_id:str}", status_code=200, summary="Cancel an order")
     async def cancel(self, order_id: OrderId, reader: NamedDependency[OrderReader]) -> Response[OrderView]:
         """Before signing: 200, cancelled. After it: 202 with `cancelRequested`; no further attempt is made."""
-        try:
-            view = await reader.engine.orders.cancel(read_order_id(order_id))
-        except NotFoundError as error:
-            raise ProblemError("order-not-found", str(error)) from error
-        except AlreadyEndedError as error:
-            raise ProblemError("order-ended", str(error)) from error
-        except JournalBehindError as error:
-            raise ProblemError("journal-behind", str(error)) from error
+        view = await reader.orders.cancel(read_order_id(order_id))
         return Response(view, status_code=200 if view.status == Status.CANCELLED else 202)
+
+    @delete("/", status_code=200, summary="Cancel many orders: of a pair, of a kind, or all")
+    async def cancel_many(
+        self,
+        request: Request[Any, Any, Any],
+        reader: NamedDependency[OrderReader],
+        pair: FromQuery[str | None] = None,
+        kind: FromQuery[str | None] = None,
+        all: FromQuery[str | None] = None,  # noqa: A002 -- the parameter's public name
+    ) -> CancelledOrders:
+        """Every order that has not ended. `cancelRequested` are those that are signed: they may still execute."""
+        wanted_pair, wanted_kind = read_cancel_query(read_query(request.scope["query_string"]))
+        done = await reader.orders.cancel_many(wanted_pair, wanted_kind)
+        return CancelledOrders(done.cancelled, done.cancel_requested)
 
 
 def _update_body(update: Update) -> UpdateBody:

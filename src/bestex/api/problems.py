@@ -46,6 +46,11 @@ KINDS: Final = MappingProxyType(
         "method-not-allowed": ProblemKind(405, "This path takes another method", "`/schema` lists paths and methods."),
         "malformed-id": ProblemKind(422, "The order id is malformed", "An order id is a UUID in its usual form."),
         "order-ended": ProblemKind(409, "The order has ended", "There is nothing left to cancel."),
+        "not-watching": ProblemKind(
+            409,
+            "The order does not wait now",
+            "Only a `watching` order can be changed. Cancel it, or wait until it waits again.",
+        ),
         "key-reused": ProblemKind(
             422,
             "The idempotency key belongs to another request",

@@ -11,10 +11,14 @@ from bestex.domain.events import (
     CancelledDetail,
     ConfirmedDetail,
     Event,
+    ExpiredDetail,
     FailedDetail,
     QuoteRecord,
     RoutingDetail,
     SubmittedDetail,
+    Trigger,
+    WatchingDetail,
+    timestamp_text,
 )
 
 
@@ -58,30 +62,59 @@ class AttemptReceipt(msgspec.Struct, rename="camel", omit_defaults=True):
     """
 
 
-class Receipt(msgspec.Struct, frozen=True, rename="camel"):
+class Firing(Trigger, frozen=True, rename="camel", omit_defaults=True, kw_only=True):
+    """A watched order fired: what the trigger saw."""
+
+    at: str
+    attempt: int  # the first one behind it
+
+
+class Receipt(msgspec.Struct, frozen=True, rename="camel", kw_only=True, omit_defaults=True):
     order_id: str
     status: str
+    triggers: tuple[Firing, ...] = ()
     attempts: list[AttemptReceipt]
     latency_ms: dict[str, float]
-    """accept: to the commit that the 202 waits for. queue: from there to the first routing. total: to the end, once
-    ended. finalize: from there until the swap was final."""
+    """accept: to the commit that the 202 waits for. queue: from there to the first routing or watching. watch: waited
+    for a trigger, all times together. total: to the end, once ended. finalize: from there until the swap was final."""
 
 
 def receipt_of(events: Sequence[Event]) -> Receipt:
     """The receipt that an order's events, from the first on, amount to."""
     attempts: dict[int, AttemptReceipt] = {}
+    triggers = tuple(firing for event in events if (firing := _firing(event)) is not None)
     for event in events:
         attempt = attempts.setdefault(event.attempt, AttemptReceipt(event.attempt)) if event.attempt else None
         _add(attempts, attempt, event)
     budget = Budget(events)
     for attempt in attempts.values():
         attempt.latency_ms = budget.of_attempt(attempt.attempt)
-    return Receipt(events[0].order_id, events[-1].status.value, list(attempts.values()), budget.of_order())
+    return Receipt(
+        order_id=events[0].order_id,
+        status=events[-1].status.value,
+        triggers=triggers,
+        attempts=list(attempts.values()),
+        latency_ms=budget.of_order(),
+    )
+
+
+def _firing(event: Event) -> Firing | None:
+    match event.detail:
+        case RoutingDetail(trigger=Trigger() as trigger):
+            saw = {name: getattr(trigger, name) for name in Trigger.__struct_fields__}
+            return Firing(at=timestamp_text(event.at_us), attempt=event.attempt, **saw)
+        case _:
+            return None
 
 
 def _add(attempts: dict[int, AttemptReceipt], attempt: AttemptReceipt | None, event: Event) -> None:
     match event.detail:
-        case RoutingDetail(previous=AttemptStory() as story) | CancelledDetail(previous=AttemptStory() as story):
+        case (
+            RoutingDetail(previous=AttemptStory() as story)
+            | WatchingDetail(previous=AttemptStory() as story)
+            | CancelledDetail(previous=AttemptStory() as story)
+            | ExpiredDetail(previous=AttemptStory() as story)
+        ):
             _give_up(attempts, story)
         case FailedDetail(attempts=stories):
             for story in stories:

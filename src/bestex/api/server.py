@@ -10,7 +10,7 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from bestex.api.asgi import App
-from bestex.api.requests import MAX_BODY_BYTES
+from bestex.api.fields import MAX_BODY_BYTES
 from bestex.api.stream import OpenStreams
 from bestex.domain.errors import BestexError
 

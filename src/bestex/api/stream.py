@@ -9,9 +9,10 @@ import msgspec
 
 from bestex.api.asgi import Receive, Scope, Send
 from bestex.api.execute import OrderEntry, problem_of
+from bestex.api.fields import MAX_BODY_BYTES
 from bestex.api.following import follow_order
 from bestex.api.problems import ProblemError
-from bestex.api.requests import MAX_BODY_BYTES, read_after, read_order_id, read_query, read_until
+from bestex.api.requests import read_after, read_order_id, read_query, read_until
 from bestex.domain.errors import BestexError, NotFoundError
 from bestex.domain.events import StoredEvent, Update, update_of
 from bestex.ports import Hub, Journal

@@ -91,6 +91,11 @@ class Pair(msgspec.Struct, frozen=True):
     def name(self) -> str:
         return f"{self.base.symbol}/{self.quote.symbol}"
 
+    @property
+    def is_priced(self) -> bool:
+        """Whether it has a token that prices are said in; else it is the other way round for orders the other way."""
+        return self.quote.symbol in _QUOTE_PRIORITY
+
 
 @lru_cache(maxsize=4096)
 def pair_of(token_in: Token, token_out: Token) -> Pair:

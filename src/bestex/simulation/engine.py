@@ -16,7 +16,8 @@ from bestex.routing.router import QuoteLimits, Router
 from bestex.simulation.clock import SeededIds, VirtualClock
 from bestex.simulation.database import DatabaseServer, ProcessJournal
 from bestex.simulation.loop import VirtualLoop
-from bestex.simulation.ports import ProcessChain, ProcessVenue, WatchedHub
+from bestex.simulation.ports import ProcessChain, ProcessMarketData, ProcessVenue, WatchedHub
+from bestex.simulation.trigger_store import ProcessTriggerStore
 from bestex.simulation.process import Process
 from bestex.simulation.trace import Trace
 from bestex.venues.simulated.world import LOOK_EVERY_S, ProfileName, SimulatedWorld
@@ -86,7 +87,7 @@ class EngineProcess:
         await self._keep_halt()
         parts.append(asyncio.create_task(self.engine.run()))
         self.open = True
-        recovering = asyncio.create_task(self.engine.recover())
+        recovering = asyncio.create_task(self._recover())
         stopping = asyncio.create_task(self._stop.wait())
         waiting: set[asyncio.Task[Any]] = {*parts, recovering, stopping}
         while not any(part.done() for part in (*parts, stopping)):
@@ -99,6 +100,10 @@ class EngineProcess:
             exited(self, None)
         else:
             exited(self, next(part.exception() for part in (*parts, recovering) if part.done()))
+
+    async def _recover(self) -> None:
+        await self.engine.recover()
+        await self.engine.watch_again()
 
     def stop(self) -> None:
         """SIGTERM."""

@@ -1,15 +1,30 @@
 """The world as an engine process reaches it: a call may be the last thing that the process does, before or after it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar
 
 from bestex.domain.events import SignedTransaction, StoredEvent
+from bestex.domain.launches import Launch
 from bestex.domain.route import Fill, Quote, QuoteRequest, SwapRequest
+from bestex.domain.tokens import Pair
 from bestex.hub import LocalHub
-from bestex.ports import BlockHeight, Chain, StatusReport, Venue
+from bestex.ports import (
+    BlockHeight,
+    Chain,
+    LaunchListener,
+    MarketData,
+    StatusReport,
+    Tick,
+    TickListener,
+    Venue,
+)
 from bestex.simulation.loop import VirtualLoop
 from bestex.simulation.process import Process
 from bestex.simulation.referee import Referee
 from bestex.simulation.trace import Trace
+
+
+T = TypeVar("T")
 
 
 class ProcessVenue:
@@ -82,6 +97,44 @@ class ProcessChain:
                 self._loop.call_soon(listener, signatures, context=self._process.context)
 
         self._chain.on_status(tell)
+
+
+class ProcessMarketData:
+    """`MarketData`, listened to by one process."""
+
+    def __init__(self, market: MarketData, process: Process, loop: VirtualLoop) -> None:
+        self._market = market
+        self._process = process
+        self._loop = loop
+
+    def follow(self, pairs: Iterable[Pair]) -> None:
+        self._process.check()
+        self._market.follow(pairs)
+
+    def on_tick(self, listener: TickListener) -> None:
+        self._market.on_tick(self._while_alive(listener))
+
+    def latest(self, pair: Pair) -> Tick | None:
+        self._process.check()
+        return self._market.latest(pair)
+
+    def on_launch(self, listener: LaunchListener) -> None:
+        self._market.on_launch(self._while_alive(listener))
+
+    def look_again(self, pool: str) -> Launch | None:
+        self._process.check()
+        return self._market.look_again(pool)
+
+    async def launches(self, since_us: int, limit: int) -> list[Launch]:
+        await self._process.at("before the launches")
+        return await self._market.launches(since_us, limit)
+
+    def _while_alive(self, listener: Callable[[T], None]) -> Callable[[T], None]:
+        def tell(news: T) -> None:
+            if self._process.alive:
+                self._loop.call_soon(listener, news, context=self._process.context)
+
+        return tell
 
 
 class WatchedHub(LocalHub):

@@ -44,6 +44,9 @@ class ScriptedWallet:
     def __init__(self) -> None:
         self.landed: list[WalletTransaction] = []
 
+    def held(self, mint: str) -> int | None:
+        return None
+
     async def balances(self) -> list[Balance]:
         return []
 
