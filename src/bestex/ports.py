@@ -343,7 +343,10 @@ class TriggerStore(Protocol):
         """Add a pool that was seen, or replace what was thought of it."""
 
     async def launches(self, limit: int, before_us: int | None, mint: str | None) -> list[LaunchRecord]:
-        """Newest first; `before_us` is when the last one of the page before was seen."""
+        """Newest first; `before_us` is when the last one of the page before was seen.
+
+        All that were seen in the same moment as the last one are on its page: it may be longer than `limit`.
+        """
 
     async def set_dead_man(self, switch: DeadMan) -> None: ...
 

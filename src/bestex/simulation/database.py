@@ -10,6 +10,7 @@ from bestex.domain.errors import EngineFencedError, JournalUnavailableError
 from bestex.domain.events import Event, StoredEvent
 from bestex.domain.orders import OrderView
 from bestex.journal.memory import MemoryDatabase, MemoryJournal, MemoryStore
+from bestex.journal.trigger_store import TriggerTables
 from bestex.journal.writer import CommitUnknownError, GroupCommitWriter, MergedRows, StoreUnavailableError, Verdict
 from bestex.ports import (
     Append,
@@ -55,6 +56,7 @@ class DatabaseServer:
     ) -> None:
         self._loop = loop
         self.database = database
+        self.triggers = TriggerTables()
         self.referee = referee
         self._luck = luck
         self._outside = outside
@@ -187,6 +189,38 @@ class _Connection:
         return verdict
 
 
+class DatabaseCalls:
+    """What an engine process asks of the server beside its commits."""
+
+    def __init__(self, server: DatabaseServer, process: Process) -> None:
+        self._server = server
+        self._process = process
+
+    async def read(self, ask: Callable[P, Coroutine[Any, Any, T]], *args: P.args, **named: P.kwargs) -> T:
+        """The answer as it stands when the question arrives; on the way there or back time passes."""
+        await self._reach()
+        if self._server.read_comes_late():
+            answer = at_once(ask(*args, **named))
+            await self._server.read_takes()
+        else:
+            await self._server.read_takes()
+            answer = at_once(ask(*args, **named))
+        await self._process.at("after a read")
+        return answer
+
+    async def write(self, do: Callable[P, Coroutine[Any, Any, T]], *args: P.args, **named: P.kwargs) -> T:
+        await self._reach()
+        await self._server.read_takes()
+        answer = at_once(do(*args, **named))
+        await self._process.at("after a write")
+        return answer
+
+    async def _reach(self) -> None:
+        await self._process.at("before a call of the journal")
+        if not self._server.reachable():
+            raise JournalUnavailableError("simulated: the database is away")
+
+
 class ProcessJournal(MemoryJournal):
     """`Journal` of one engine process, over the server."""
 
@@ -197,6 +231,7 @@ class ProcessJournal(MemoryJournal):
         self.writer = GroupCommitWriter(_Connection(server, engine_id, process, loop), clock)
         self._server = server
         self._process = process
+        self._calls = DatabaseCalls(server, process)
 
     def append(self, append: Append) -> "asyncio.Future[int]":
         self._process.check()
@@ -210,95 +245,71 @@ class ProcessJournal(MemoryJournal):
         return super().withdraw(appended)
 
     async def events(self, order_id: str, after_seq: int = 0) -> list[StoredEvent]:
-        return await self._read(super().events, order_id, after_seq)
+        return await self._calls.read(super().events, order_id, after_seq)
 
     async def histories(self, order_ids: Sequence[str]) -> dict[str, list[Event]]:
-        return await self._read(self._histories, order_ids)
+        return await self._calls.read(self._histories, order_ids)
 
     async def _histories(self, order_ids: Sequence[str]) -> dict[str, list[Event]]:
         orders = self.database.orders
         return {each: [stored.event for stored in orders[each].events] for each in order_ids}
 
     async def feed(self, after_position: int, limit: int) -> list[StoredEvent]:
-        return await self._read(super().feed, after_position, limit)
+        return await self._calls.read(super().feed, after_position, limit)
 
     async def head(self) -> int:
-        return await self._read(super().head)
+        return await self._calls.read(super().head)
 
     async def log_head(self) -> LogHead:
-        return await self._read(super().log_head)
+        return await self._calls.read(super().log_head)
 
     async def hash_at(self, position: int) -> bytes | None:
-        return await self._read(super().hash_at, position)
+        return await self._calls.read(super().hash_at, position)
 
     async def order(self, order_id: str) -> OrderRow | None:
-        return await self._read(super().order, order_id)
+        return await self._calls.read(super().order, order_id)
 
     async def orders(self, where: OrderFilter, limit: int, before_id: str | None) -> list[OrderView]:
-        return await self._read(super().orders, where, limit, before_id)
+        return await self._calls.read(super().orders, where, limit, before_id)
 
     async def unsettled(self) -> int:
-        return await self._read(super().unsettled)
+        return await self._calls.read(super().unsettled)
 
     async def resting(self, after_id: str | None, limit: int) -> list[RestingOrder]:
-        return await self._read(super().resting, after_id, limit)
+        return await self._calls.read(super().resting, after_id, limit)
 
     async def leases_of_resting(self, order_ids: Sequence[str]) -> list[Lease]:
         return await self._read(super().leases_of_resting, order_ids)
 
     async def count_resting(self) -> int:
-        return await self._read(super().count_resting)
+        return await self._calls.read(super().count_resting)
 
     async def children(self, parent_id: str) -> list[OrderView]:
-        return await self._read(super().children, parent_id)
+        return await self._calls.read(super().children, parent_id)
 
     async def held(self, after_id: str | None, limit: int) -> list[HeldOrder]:
-        return await self._read(super().held, after_id, limit)
+        return await self._calls.read(super().held, after_id, limit)
 
     async def halted(self) -> Halt | None:
-        return await self._read(super().halted)
+        return await self._calls.read(super().halted)
 
     async def halt(self, reason: str, cause: HaltCause) -> None:
-        await self._write(super().halt, reason, cause)
+        await self._calls.write(super().halt, reason, cause)
 
     async def resume(self) -> None:
-        await self._write(super().resume)
+        await self._calls.write(super().resume)
 
     async def claim(self, limit: int) -> list[Lease]:
-        leases = await self._write(super().claim, limit)
+        leases = await self._calls.write(super().claim, limit)
         if leases and self._server.claim_is_lost():
             raise JournalUnavailableError("simulated: the answer was lost")
         return leases
 
     async def sign_of_life(self) -> None:
         """`EngineFencedError` when another engine has this one's place."""
-        await self._read(_nothing)
+        await self._calls.read(_nothing)
         if self.engine_id not in self.database.engines:
             raise EngineFencedError("another engine took this one's place on the database")
-
-    async def _read(self, ask: Callable[P, Coroutine[Any, Any, T]], *args: P.args, **named: P.kwargs) -> T:
-        """The answer as it stands when the question arrives; on the way there or back time passes."""
-        await self._reach()
-        if self._server.read_comes_late():
-            answer = at_once(ask(*args, **named))
-            await self._server.read_takes()
-        else:
-            await self._server.read_takes()
-            answer = at_once(ask(*args, **named))
-        await self._process.at("after a read")
-        return answer
-
-    async def _write(self, do: Callable[P, Coroutine[Any, Any, T]], *args: P.args, **named: P.kwargs) -> T:
-        await self._reach()
-        await self._server.read_takes()
-        answer = at_once(do(*args, **named))
-        await self._process.at("after a write")
-        return answer
-
-    async def _reach(self) -> None:
-        await self._process.at("before a call of the journal")
-        if not self._server.reachable():
-            raise JournalUnavailableError("simulated: the database is away")
 
 
 async def _nothing() -> None:
