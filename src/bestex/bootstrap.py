@@ -382,7 +382,9 @@ class Process:
             "orders_landing", "Orders that wait for proof of what became of them", lambda: len(engine.landing)
         )
         metrics.gauge("orders_confirmed", "Orders confirmed and not final yet", lambda: engine.landing.confirmed)
-        metrics.gauge("orders_watched", "Orders that wait for a price, a launch, or their slices", lambda: len(engine.watch))
+        metrics.gauge(
+            "orders_watched", "Orders that wait for a price, a launch, or their slices", lambda: len(engine.watch)
+        )
         metrics.gauge("orders_firing", "Watched orders that fire now", lambda: engine.watch.firing)
         metrics.gauge("halted", "1 while nothing is signed", lambda: engine.gate.halt is not None)
         metrics.gauge("watchers", "Subscriptions to events", lambda: hub.watchers)

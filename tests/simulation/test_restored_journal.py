@@ -23,9 +23,9 @@ from bestex.engine.intake import OrderRequest
 from bestex.engine.operator import Operator
 from bestex.engine.reconciliation import Reconciled, Reconciliation
 from bestex.journal.evidence import MemoryJournalEvidence
-from bestex.journal.trigger_store import MemoryTriggerStore, TriggerTables
 from bestex.journal.memory import MemoryDatabase, MemoryJournal
 from bestex.journal.published_head import why_behind
+from bestex.journal.trigger_store import MemoryTriggerStore, TriggerTables
 from bestex.ports import HaltCause
 from bestex.routing.router import QuoteLimits, Router
 from bestex.simulation.clock import SeededIds, VirtualClock

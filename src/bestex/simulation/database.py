@@ -279,7 +279,7 @@ class ProcessJournal(MemoryJournal):
         return await self._calls.read(super().resting, after_id, limit)
 
     async def leases_of_resting(self, order_ids: Sequence[str]) -> list[Lease]:
-        return await self._read(super().leases_of_resting, order_ids)
+        return await self._calls.read(super().leases_of_resting, order_ids)
 
     async def count_resting(self) -> int:
         return await self._calls.read(super().count_resting)

@@ -23,7 +23,6 @@ from bestex.simulation.process import Process
 from bestex.simulation.referee import Referee
 from bestex.simulation.trace import Trace
 
-
 T = TypeVar("T")
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from bestex.api.bodies import ORDER_EXAMPLES
 from bestex.domain.events import Changes
+from bestex.domain.lifecycle import Status
 from bestex.domain.orders import OrderView
 from bestex.domain.terms import Kind, Terms
 from bestex.engine.errors import AlreadyEndedError, BadChangeError, BeyondTriggerError, NotWatchingError
@@ -53,7 +54,7 @@ def problem(answer: httpx.Response, status: int, code: str) -> dict[str, Any]:
 async def test_an_order_that_rests_says_whether_the_wallet_covers_it(
     engine: ScriptedEngine, client: httpx.AsyncClient
 ) -> None:
-    engine.accepted = Accepted("id", NOW_US, "watching", covered=False)
+    engine.accepted = Accepted("id", NOW_US, Status.WATCHING, covered=False)
     answer = await client.post(EXECUTE, json=ORDER_EXAMPLES["limit"])
     assert answer.status_code == 202
     assert answer.json() == {
