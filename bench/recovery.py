@@ -15,6 +15,7 @@ import asyncpg
 from rich.console import Console
 from rich.progress import track
 
+from bench.dead_engine import dead_engine
 from bench.engine import BESTEX, READY_SECONDS_MAX, end_postgres
 from bench.errors import BenchError
 from bench.processes import child, free_port, peak_memory_bytes, temporary_directory, wait_for_ok
@@ -41,7 +42,6 @@ from bestex.venues.simulated.slots import last_valid_height
 from bestex.venues.simulated.transaction import Message, sign
 
 ORDERS: Final = 100_000
-IN_FLIGHT: Final = 4_000
 EPOCH: Final = 1
 QUOTES: Final = (
     QuoteRecord("raydium", 251.3, "FJXAViwGpool", "40.204417", "0.000625", "SOL", 1, "40.2031", chosen=True),
@@ -83,28 +83,9 @@ def told(log: Path) -> str:
 
 async def load(dsn: str, orders: int) -> None:
     """Write the orders through the journal, as an engine that is dead then."""
-    clock, ids = SystemClock(), SystemIds()
-    connection = await asyncpg.connect(dsn)
-    journal = PostgresJournal(dsn, ids.order_id(), clock)
-    await connection.execute(QUERIES["enrol_engine"], journal.engine_id, "inline", "the benchmark")
-    await connection.execute(QUERIES["enrol_writer"], journal.engine_id)
-    world = await connection.fetchrow("select wallet_key, anchor_us, anchor_slot, slot_us from sim.world")
-    if world is None:
-        raise BenchError("the simulated chain's ledger has no row in sim.world")
-    slot = world["anchor_slot"] + (clock.now_us() - world["anchor_us"]) // world["slot_us"]
-    writing = asyncio.create_task(journal.run())
-    waiting: list[asyncio.Future[int]] = []
-    for append in track(drafts(orders, clock, ids, world["wallet_key"], slot), "loading", total=orders):
-        waiting.append(journal.append(append))
-        if len(waiting) >= IN_FLIGHT:
-            await asyncio.gather(*waiting)
-            waiting.clear()
-    await asyncio.gather(*waiting)
-    writing.cancel()
-    await asyncio.gather(writing, return_exceptions=True)
-    await connection.execute(QUERIES["bury_engine"], journal.engine_id)
-    await connection.close()
-    await journal.close()
+    async with dead_engine(dsn, "inline") as dead:
+        slot = dead.anchor_slot + (dead.clock.now_us() - dead.anchor_us) // dead.slot_us
+        await dead.write(drafts(orders, dead.clock, dead.ids, dead.wallet_key, slot), orders)
 
 
 def drafts(orders: int, clock: SystemClock, ids: SystemIds, key: bytes, slot: int) -> Iterator[Append]:

@@ -20,7 +20,7 @@ def test_every_failure_code_is_decided() -> None:
 
 def test_every_error_of_an_attempt_carries_a_code_that_is_decided() -> None:
     assert {error.code for error in error_classes()} <= set(RETRIED)
-    # These are no errors of a step: landing proves them, slices end with them, a person decides, or the engine is at fault.
+    # No errors of a step: landing proves them, slices end with them, a person decides, or the engine is at fault.
     others = {
         FailureCode.BLOCKHASH_EXPIRED,
         FailureCode.TRANSACTION_FAILED,
