@@ -5,14 +5,16 @@ from collections.abc import Iterable
 from bestex.domain.launches import Launch
 from bestex.domain.tokens import Pair
 from bestex.ports import LaunchListener, Tick, TickListener
+from bestex.venues.simulated.launches import Launches
 from bestex.venues.simulated.price_feed import PriceFeed
 
 
 class SimulatedMarketData:
-    """`MarketData` of the simulated world. Nothing comes unless `run` runs."""
+    """`MarketData` of the simulated world. Nothing comes unless both parts run."""
 
-    def __init__(self, prices: PriceFeed) -> None:
+    def __init__(self, prices: PriceFeed, launches: Launches) -> None:
         self._prices = prices
+        self._launches = launches
 
     def follow(self, pairs: Iterable[Pair]) -> None:
         self._prices.follow(pairs)
@@ -24,14 +26,10 @@ class SimulatedMarketData:
         return self._prices.latest(pair)
 
     def on_launch(self, listener: LaunchListener) -> None:
-        pass  # none come yet
+        self._launches.on_launch(listener)
 
     def look_again(self, pool: str) -> Launch | None:
-        return None
+        return self._launches.look_again(pool)
 
     async def launches(self, since_us: int, limit: int) -> list[Launch]:
-        return []
-
-    async def run(self) -> None:
-        """Let ticks come, until cancelled."""
-        await self._prices.run()
+        return self._launches.since(since_us, limit)
