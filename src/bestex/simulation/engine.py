@@ -17,9 +17,9 @@ from bestex.simulation.clock import SeededIds, VirtualClock
 from bestex.simulation.database import DatabaseServer, ProcessJournal
 from bestex.simulation.loop import VirtualLoop
 from bestex.simulation.ports import ProcessChain, ProcessMarketData, ProcessVenue, WatchedHub
-from bestex.simulation.trigger_store import ProcessTriggerStore
 from bestex.simulation.process import Process
 from bestex.simulation.trace import Trace
+from bestex.simulation.trigger_store import ProcessTriggerStore
 from bestex.venues.simulated.world import LOOK_EVERY_S, ProfileName, SimulatedWorld
 
 SIGN_OF_LIFE_EVERY_S: Final = 1.0

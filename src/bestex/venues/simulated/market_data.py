@@ -15,12 +15,23 @@ class SimulatedMarketData:
     def __init__(self, prices: PriceFeed, launches: Launches) -> None:
         self._prices = prices
         self._launches = launches
+        self._followed: frozenset[str] = frozenset()  # names of pairs
+
+    def another(self) -> "SimulatedMarketData":
+        """The same world's, for somebody who follows other pairs."""
+        return SimulatedMarketData(self._prices, self._launches)
 
     def follow(self, pairs: Iterable[Pair]) -> None:
-        self._prices.follow(pairs)
+        wanted = tuple(pairs)
+        self._followed = frozenset(pair.name for pair in wanted)
+        self._prices.follow(self, wanted)
 
     def on_tick(self, listener: TickListener) -> None:
-        self._prices.on_tick(listener)
+        def tell(tick: Tick) -> None:
+            if tick.pair.name in self._followed:
+                listener(tick)
+
+        self._prices.on_tick(tell)
 
     def latest(self, pair: Pair) -> Tick | None:
         return self._prices.latest(pair)
