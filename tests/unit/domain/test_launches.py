@@ -73,8 +73,8 @@ def test_filters_that_are_not_set_judge_nothing() -> None:
 def test_each_filter_passes_up_to_its_line_and_not_beyond(
     filters: LaunchFilters, good: Mapping[str, object], bad: Mapping[str, object]
 ) -> None:
-    assert one(filters, **good).passed
-    assert not one(filters, **bad).passed
+    assert one(filters, LISTED_US, **good).passed
+    assert not one(filters, LISTED_US, **bad).passed
 
 
 @pytest.mark.parametrize(
@@ -106,7 +106,7 @@ def test_each_filter_passes_up_to_its_line_and_not_beyond(
 def test_a_verdict_says_what_was_wanted_and_what_was_measured(
     filters: LaunchFilters, changes: Mapping[str, object], verdict: FilterVerdict
 ) -> None:
-    assert one(filters, **changes) == verdict
+    assert one(filters, LISTED_US, **changes) == verdict
 
 
 def test_a_creator_on_both_lists_is_allowed_and_denied() -> None:
