@@ -2,7 +2,7 @@
 # Everything goes into .venv in the checkout: nothing is installed elsewhere, and nothing needs root.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup serve test check format bench bench-recovery lock clean
+.PHONY: help setup serve test check format bench bench-recovery bench-triggers lock clean
 
 BIN := .venv/bin
 REQUIREMENTS := requirements/requirements.txt
@@ -86,6 +86,9 @@ bench: setup ## measure this engine on this machine
 
 bench-recovery: setup ## how long a start takes that finds 100,000 open orders
 	@exec $(BIN)/python -m bench.recovery
+
+bench-triggers: setup ## a million watched orders: memory, start, firing, snipers
+	@exec $(BIN)/python -m bench.triggers
 
 # uv comes into an environment of its own, for this one command. No index is written down: each machine uses its own.
 lock: setup ## choose new versions for requirements/requirements.txt

@@ -156,6 +156,14 @@ def peak_memory_bytes(pid: int) -> int:
     return int(match[1]) * 1024
 
 
+def memory_bytes(pid: int) -> int:
+    """The resident memory that the process has now (`VmRSS`)."""
+    match = re.search(r"^VmRSS:\s+(\d+) kB$", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
+    if match is None:
+        raise BenchError(f"/proc/{pid}/status has no VmRSS")
+    return int(match[1]) * 1024
+
+
 def cpu_seconds(pid: int) -> float:
     """User and system time that the process has used, all its threads together."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()

@@ -11,9 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-import asyncpg
 from rich.console import Console
-from rich.progress import track
 
 from bench.dead_engine import dead_engine
 from bench.engine import BESTEX, READY_SECONDS_MAX, end_postgres
@@ -35,8 +33,6 @@ from bestex.domain.orders import Order, OrderState
 from bestex.domain.terms import Kind
 from bestex.domain.tokens import load_tokens
 from bestex.journal.embedded import EmbeddedPostgres
-from bestex.journal.postgres import PostgresJournal
-from bestex.journal.queries import QUERIES
 from bestex.ports import Append, NewOrder
 from bestex.venues.simulated.slots import last_valid_height
 from bestex.venues.simulated.transaction import Message, sign

@@ -11,12 +11,12 @@ import sys
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from datetime import datetime
 from itertools import combinations
 from pathlib import Path
 from statistics import quantiles
 from typing import Any, Final
 
-import asyncpg
 import httpx
 from rich.console import Console
 from rich.progress import track
@@ -83,12 +83,12 @@ async def run(orders: int, snipers: int) -> dict[str, float]:
         try:
             async with serving(folder, data, "empty", tokens) as (serve, url, _):
                 empty = memory_bytes(serve.pid)
-                await snipe(url, data, snipers, figures)
+                await snipe(url, snipers, figures)
             await load(data, orders)
             async with serving(folder, data, "full", tokens) as (serve, url, seconds):
                 figures["start with them, s"] = seconds
                 figures["memory more than empty, MB"] = (memory_bytes(serve.pid) - empty) / 1e6
-                await cross(url, data, min(CROSSED, orders // 2), figures)
+                await cross(url, min(CROSSED, orders // 2), figures)
         finally:
             await end_postgres(data)
     return figures
@@ -119,25 +119,91 @@ def drafts(orders: int, journal: PostgresJournal, clock: SystemClock, ids: Syste
         yield OrderLog(journal, clock, order, OrderState(), 0).draft_new(new)
 
 
-async def cross(url: str, data: Path, crossed: int, figures: dict[str, float]) -> None:
-    """Move the price over the orders that stand close, and wait until all of them are in `routing` or further."""
-    postgres = EmbeddedPostgres(data)
-    dsn = await running_dsn(postgres)
-    connection = await asyncpg.connect(dsn)
+async def cross(url: str, crossed: int, figures: dict[str, float]) -> None:
+    """Move the price over the orders that stand close; until the firing of all of them has been committed."""
     async with httpx.AsyncClient(base_url=url, timeout=30.0) as client:
-        began_us = SystemClock().now_us()
-        answer = await client.post("/api/sim/price", json={"pair": "SOL/USDC", "percent": 2_000})
-        if answer.status_code != 200:
-            raise BenchError(f"the price cannot be moved: {answer.text}")
-        deadline = time.monotonic() + FIRED_SECONDS_MAX
-        query = "select count(*) from bestex.events where status = 'routing' and detail::jsonb ? 'trigger'"
-        while await connection.fetchval(query) < crossed:
+        began = time.monotonic()
+        await _post(client, "/api/sim/price", {"pair": "SOL/USDC", "percent": 2_000})
+        deadline = began + FIRED_SECONDS_MAX
+        while await _committed(client, "routing") < crossed:
             if time.monotonic() > deadline:
                 raise BenchError("the orders did not all fire")
-            await asyncio.sleep(0.5)
-    last_us = await connection.fetchval(
-        "select (extract(epoch from max(at)) * 1000000)::bigint from bestex.events"
-        " where status = 'routing' and detail::jsonb ? 'trigger'"
-    )
-    figures[f"{crossed:,} fired, s"] = (last_us - began_us) / 1e6
-    await connection.close()
+            await asyncio.sleep(POLL_SECONDS)
+        figures[f"{crossed:,} fired and durable, s"] = time.monotonic() - began
+
+
+async def snipe(url: str, snipers: int, figures: dict[str, float]) -> None:
+    """Enter snipers of whom a few want what is launched then; from its listing to their signed transactions."""
+    matching = min(MATCHING, snipers)
+    async with httpx.AsyncClient(base_url=url, timeout=30.0) as client:
+        bodies = [
+            _sniper(number, wants=number * matching // snipers != (number - 1) * matching // snipers)
+            for number in range(snipers)
+        ]
+        for start in track(range(0, snipers, POST_AT_ONCE), "entering snipers"):
+            posts = (_post(client, "/api/orders/execute", body) for body in bodies[start : start + POST_AT_ONCE])
+            await asyncio.gather(*posts)
+        await asyncio.sleep(1.0)
+        launch = await _post(client, "/api/sim/launch", {"liquidity": "500"})
+        deadline = time.monotonic() + FIRED_SECONDS_MAX
+        while await _committed(client, "submitted") < matching:
+            if time.monotonic() > deadline:
+                raise BenchError("the snipers did not all fire")
+            await asyncio.sleep(POLL_SECONDS)
+        page = (await client.get("/api/orders", params={"kind": "sniper", "limit": 500, "status": "confirmed"})).json()
+        latencies_ms = []
+        for order in page["data"]:
+            history = (await client.get(f"/api/orders/{order['orderId']}/history")).json()["data"]
+            signed = next(update for update in history if update["status"] == "submitted")
+            latencies_ms.append(_milliseconds(launch["listedAt"], signed["timestamp"]))
+        figures["snipers that fired"] = len(latencies_ms)
+        figures["listing to signed, p50 ms"] = quantiles(latencies_ms, n=100)[49]
+        figures["listing to signed, p99 ms"] = quantiles(latencies_ms, n=100)[98]
+
+
+def _sniper(number: int, *, wants: bool) -> dict[str, Any]:
+    """One that wants any pool, or one of a hundred kinds that want more liquidity than comes."""
+    least = "1" if wants else str(1_000 + number % 100)
+    return {"kind": "sniper", "tokenIn": "SOL", "amount": "0.01", "filters": {"minLiquidity": least}}
+
+
+async def _post(client: httpx.AsyncClient, path: str, body: object) -> Any:
+    answer = await client.post(path, json=body)
+    if not answer.is_success:
+        raise BenchError(f"{path}: {answer.status_code} {answer.text}")
+    return answer.json()
+
+
+async def _committed(client: httpx.AsyncClient, status: str) -> float:
+    """How many events of a status the engine has committed since its start."""
+    for line in (await client.get("/metrics")).text.splitlines():
+        if line.startswith(f'bestex_events_total{{status="{status}"}}'):
+            return float(line.rpartition(" ")[2])
+    return 0.0
+
+
+def _milliseconds(before: str, after: str) -> float:
+    return (datetime.fromisoformat(after) - datetime.fromisoformat(before)).total_seconds() * 1000
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m bench.triggers", description=__doc__)
+    parser.add_argument("--orders", type=int, default=ORDERS, help="resting orders (default: %(default)s)")
+    parser.add_argument("--snipers", type=int, default=SNIPERS, help="waiting snipers (default: %(default)s)")
+    options = parser.parse_args()
+    try:
+        figures = asyncio.run(run(options.orders, options.snipers))
+    except BenchError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    table = Table(box=None)
+    table.add_column("watched orders")
+    table.add_column("", justify="right")
+    for name, value in figures.items():
+        table.add_row(name, f"{value:,.3g}" if value < 100 else f"{value:,.0f}")
+    Console().print(table)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -339,6 +339,7 @@ class Process:
             entropy=self._ids.entropy(),
             ledger=PostgresLedger(dsn),
             faults=self._faults,
+            launch_every_s=settings.sim_launch_every_s,
         )
 
     async def _recover(self, engine: Engine, began: float) -> None:

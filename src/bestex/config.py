@@ -42,6 +42,7 @@ class Settings(BaseSettings):
     profile: Literal["realistic", "instant"] = "realistic"  # the simulated venues' times
     seed: int = Field(1, ge=0, le=2**63 - 1)  # of the simulated market's nature
     sim_slot_ms: int | None = Field(None, ge=1, le=60_000)  # None: 400, or 4 under `instant`
+    sim_launch_every_s: int | None = Field(None, ge=0, le=86_400)  # 0: none are; None: 120, or 0 under `instant`
     sim_faults: str = ""  # such as quote_timeout=0.1,raydium_down=1
     tokens_file: Path | None = None  # the token registry; None: the built-in one
 

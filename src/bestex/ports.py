@@ -524,7 +524,7 @@ class Simulation(Protocol):
         """Change some faults while running, and give all; `ValueError` names an unknown one or a bad value."""
 
     async def reset(self) -> None:
-        """Wallet and pools as at the start, no faults. What landed stays in the ledger."""
+        """Wallet, prices and pools as at the start, no faults. What landed stays in the ledger."""
 
 
 # --- Hub -----------------------------------------------------------------------------------------------------

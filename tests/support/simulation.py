@@ -35,6 +35,7 @@ class World:
         self.clock = clock
         self.ledger = ledger
         self.tokens: TokenRegistry = load_tokens()
+        self.registry = self.tokens  # the world's own, which learns what is launched
         self._reopen = reopen
         self._running: asyncio.Task[None] | None = None
         self._numbers = count(1)
@@ -155,26 +156,32 @@ async def open_world(
     faults: Mapping[str, float] | None = None,
     entropy: bytes = ENTROPY,
     slot_ms: int | None = None,
+    launch_every_s: int | None = None,
 ) -> World:
     clock = clock or FakeClock()
     ledger = ledger or MemoryLedger()
 
-    async def make() -> SimulatedWorld:
+    async def make(registry: TokenRegistry) -> SimulatedWorld:
         return await open_simulation(
             seed=seed,
             profile=profile,
             slot_ms=slot_ms,
-            tokens=load_tokens(),
+            tokens=registry,
             clock=clock,
             entropy=entropy,
             ledger=ledger,
             faults=faults or {},
+            launch_every_s=launch_every_s,
         )
 
     async def reopen(world: World) -> None:
-        world.world = await make()
+        world.registry = load_tokens()
+        world.world = await make(world.registry)
 
-    return World(await make(), clock, ledger, reopen)
+    registry = load_tokens()
+    opened = World(await make(registry), clock, ledger, reopen)
+    opened.registry = registry
+    return opened
 
 
 OpenWorld = Callable[..., Awaitable[World]]

@@ -10,6 +10,7 @@ from litestar.params import FromQuery
 from bestex.api.problems import ProblemError
 from bestex.api.requests import read_launches_query, read_query
 from bestex.domain.events import timestamp_text
+from bestex.domain.launches import Launch
 from bestex.domain.money import format_amount
 from bestex.domain.tokens import pair_of
 from bestex.ports import FilterSetVerdict, LaunchRecord, MarketData, TriggerStore
@@ -54,6 +55,18 @@ class LaunchBody(msgspec.Struct, frozen=True, rename="camel"):
     since_listed: SinceListed | None  # null where there is no price
 
 
+def measured(launch: Launch) -> Measured:
+    return Measured(
+        format_amount(launch.liquidity, launch.quote.decimals),
+        launch.mint_authority_revoked,
+        launch.freeze_authority_revoked,
+        launch.lp_burnt_bps,
+        launch.lp_locked_bps,
+        launch.top_holders_bps,
+        launch.creator,
+    )
+
+
 class LaunchPage(msgspec.Struct, frozen=True, rename="camel"):
     data: list[LaunchBody]
     next_cursor: str | None  # for the next page; null at the end
@@ -85,15 +98,7 @@ class LaunchReader:
             seen_at=timestamp_text(record.seen_us),
             slot=launch.slot,
             migrated_from=launch.migrated_from,
-            measured=Measured(
-                format_amount(launch.liquidity, launch.quote.decimals),
-                launch.mint_authority_revoked,
-                launch.freeze_authority_revoked,
-                launch.lp_burnt_bps,
-                launch.lp_locked_bps,
-                launch.top_holders_bps,
-                launch.creator,
-            ),
+            measured=measured(launch),
             verdicts=record.verdicts,
             bought_by=record.bought_by,
             since_listed=self._since_listed(record),

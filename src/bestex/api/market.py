@@ -9,10 +9,13 @@ from litestar.params import FromQuery
 
 from bestex.api.execute import require_json
 from bestex.api.fields import MAX_BODY_BYTES
+from bestex.api.launches import Measured, measured
 from bestex.api.problems import FieldProblem, ProblemError
 from bestex.api.requests import read_faults, read_funding, read_query, read_quote_query
+from bestex.api.sim_requests import read_launch_wish, read_migration, read_price_move
 from bestex.domain.errors import ChainUnreachableError
-from bestex.domain.events import QuoteRecord
+from bestex.domain.events import QuoteRecord, timestamp_text
+from bestex.domain.launches import Launch
 from bestex.domain.money import format_amount
 from bestex.domain.route import QuoteRequest
 from bestex.domain.tokens import Token, TokenRegistry, pair_of
@@ -37,7 +40,7 @@ class Tokens(msgspec.Struct, frozen=True):
 
 
 class WalletBalance(msgspec.Struct, frozen=True):
-    symbol: str | None  # null for a mint that is not in the registry
+    symbol: str | None  # null for a mint that is not in the registry, or was launched: it has none of its own
     mint: str
     amount: str
 
@@ -49,6 +52,26 @@ class WalletBody(msgspec.Struct, frozen=True):
 
 class Faults(msgspec.Struct, frozen=True):
     faults: dict[str, float]
+
+
+class PriceMove(msgspec.Struct, frozen=True):
+    pair: str
+    percent: float
+
+
+class LaunchedPool(msgspec.Struct, frozen=True, rename="camel"):
+    """A pool of a launched token, as it looks now."""
+
+    mint: str
+    name: str  # what it calls itself
+    ticker: str
+    venue: str
+    pool: str
+    quote: str  # symbol of what it is sold for
+    listed_at: str
+    slot: int
+    migrated_from: str | None  # the venue it was at before
+    measured: Measured
 
 
 class MarketReader:
@@ -73,7 +96,8 @@ class MarketReader:
         shown = []
         for balance in balances:
             token = self.tokens.find(balance.mint)
-            symbol, decimals = (token.symbol, token.decimals) if token else (None, 0)
+            symbol = token.symbol if token is not None and token.symbol != token.mint else None
+            decimals = token.decimals if token is not None else 0
             shown.append(WalletBalance(symbol, balance.mint, format_amount(balance.units, decimals)))
         return WalletBody(self.wallet.address, shown)
 
@@ -141,11 +165,55 @@ class SimulationRoutes(Controller):
         except ValueError as error:
             raise ProblemError("validation", str(error)) from error
 
-    @post("/reset", status_code=200, summary="Wallet and pools as at the start, no faults")
+    @post("/price", status_code=200, summary="Move a price from now on: {pair, percent}")
+    async def move_price(self, request: Request[Any, Any, Any], market: NamedDependency[MarketReader]) -> PriceMove:
+        """The pair's base token is worth so much more, or less, against all; a reset takes it back."""
+        pair, percent = read_price_move(await _json_body(request), market.tokens)
+        try:
+            await market.simulated().move_price(pair, percent)
+        except ValueError as error:
+            problem = FieldProblem(str(error), "/percent")
+            raise ProblemError("validation", "1 field is bad", (problem,)) from error
+        return PriceMove(pair.name, percent)
+
+    @post("/launch", status_code=201, summary="List a new token's pool: {ticker?, venue?, liquidity?, ...}")
+    async def launch(self, request: Request[Any, Any, Any], market: NamedDependency[MarketReader]) -> LaunchedPool:
+        """What is not said is drawn at random: `{}` may be a bad one."""
+        wish = read_launch_wish(await _json_body(request), market.router.venue_names)
+        try:
+            return _launched(await market.simulated().launch(wish))
+        except ValueError as error:
+            raise ProblemError("validation", str(error)) from error
+
+    @post("/migrate", status_code=200, summary="Move a launched token's pool to the other venue: {mint}")
+    async def migrate(self, request: Request[Any, Any, Any], market: NamedDependency[MarketReader]) -> LaunchedPool:
+        mint = read_migration(await _json_body(request))
+        try:
+            return _launched(await market.simulated().migrate(mint))
+        except ValueError as error:
+            problem = FieldProblem(str(error), "/mint")
+            raise ProblemError("validation", "1 field is bad", (problem,)) from error
+
+    @post("/reset", status_code=200, summary="Wallet, prices and pools as at the start, no faults")
     async def reset(self, market: NamedDependency[MarketReader]) -> SimulationStatus:
         simulation = market.simulated()
         await simulation.reset()
         return await simulation.status()
+
+
+def _launched(launch: Launch) -> LaunchedPool:
+    return LaunchedPool(
+        mint=launch.token.mint,
+        name=launch.name,
+        ticker=launch.ticker,
+        venue=launch.venue,
+        pool=launch.pool,
+        quote=launch.quote.symbol,
+        listed_at=timestamp_text(launch.listed_us),
+        slot=launch.slot,
+        migrated_from=launch.migrated_from,
+        measured=measured(launch),
+    )
 
 
 async def _json_body(request: Request[Any, Any, Any]) -> bytes:

@@ -125,6 +125,34 @@ class FaultValues(msgspec.Struct, frozen=True):
     faults: dict[str, float]
 
 
+class PriceMove(msgspec.Struct, frozen=True):
+    pair: str
+    percent: float
+
+
+class MeasuredPool(msgspec.Struct, frozen=True, rename="camel"):
+    """What a launched token's pool looked like."""
+
+    liquidity: str
+    mint_authority_revoked: bool
+    freeze_authority_revoked: bool
+    lp_burnt_bps: int
+    lp_locked_bps: int
+    top_holders_bps: int
+    creator: str
+
+
+class LaunchedPool(msgspec.Struct, frozen=True, rename="camel"):
+    mint: str
+    name: str
+    ticker: str
+    venue: str
+    pool: str
+    quote: str
+    measured: MeasuredPool
+    migrated_from: str | None = None
+
+
 class ReconcileProgressNow(msgspec.Struct, frozen=True):
     stage: str
     done: int

@@ -32,6 +32,10 @@ class Router:
     def venue(self, name: str) -> Venue:
         return self._venues[name]
 
+    @property
+    def venue_names(self) -> tuple[str, ...]:
+        return tuple(self._venues)
+
     async def route(self, request: QuoteRequest) -> Chosen | NotChosen:
         """The choice among all venues' answers. Never raises for what a venue does."""
         answers = await self._ask_all(request)

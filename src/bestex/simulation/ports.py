@@ -12,7 +12,6 @@ from bestex.ports import (
     BlockHeight,
     Chain,
     LaunchListener,
-    MarketData,
     StatusReport,
     Tick,
     TickListener,
@@ -22,6 +21,7 @@ from bestex.simulation.loop import VirtualLoop
 from bestex.simulation.process import Process
 from bestex.simulation.referee import Referee
 from bestex.simulation.trace import Trace
+from bestex.venues.simulated.market_data import SimulatedMarketData
 
 T = TypeVar("T")
 
@@ -99,12 +99,13 @@ class ProcessChain:
 
 
 class ProcessMarketData:
-    """`MarketData`, listened to by one process."""
+    """`MarketData`, followed from one process. A stalled one hears what came meanwhile when it goes on."""
 
-    def __init__(self, market: MarketData, process: Process, loop: VirtualLoop) -> None:
-        self._market = market
+    def __init__(self, market: SimulatedMarketData, process: Process, loop: VirtualLoop) -> None:
+        self._market = market.another()
         self._process = process
         self._loop = loop
+        process.when_dead[self._follow_nothing] = None
 
     def follow(self, pairs: Iterable[Pair]) -> None:
         self._process.check()
@@ -126,7 +127,12 @@ class ProcessMarketData:
 
     async def launches(self, since_us: int, limit: int) -> list[Launch]:
         await self._process.at("before the launches")
-        return await self._market.launches(since_us, limit)
+        launches = await self._market.launches(since_us, limit)
+        await self._process.at("after the launches")
+        return launches
+
+    def _follow_nothing(self) -> None:
+        self._market.follow(())
 
     def _while_alive(self, listener: Callable[[T], None]) -> Callable[[T], None]:
         def tell(news: T) -> None:

@@ -93,14 +93,17 @@ class ScriptedEngine:
 
 @asynccontextmanager
 async def doors(
-    engine: ScriptedEngine, store: TriggerStore | None = None, market_data: MarketData | None = None
+    engine: ScriptedEngine,
+    store: TriggerStore | None = None,
+    market_data: MarketData | None = None,
+    market: MarketReader | None = None,
 ) -> AsyncIterator[httpx.AsyncClient]:
     """A client of the API; without a store, of one that follows no launches."""
     clock, journal = FakeClock(NOW_US), cast(Journal, engine)
     launches = LaunchReader(store, market_data) if store is not None and market_data is not None else None
     rest = create_rest(
         OrderReader(cast(OpenOrders, engine), cast(DeadManSwitches, engine.dead_man), journal, TOKENS, clock),
-        cast(MarketReader, None),
+        cast(MarketReader, market),
         cast(OperationsReader, None),
         cast(OperatorReader, None),
         launches,

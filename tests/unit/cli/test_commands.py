@@ -28,6 +28,27 @@ EXECUTE = "POST /api/orders/execute"
 THE_ORDER = f"/api/orders/{ORDER_ID}"
 WALLET = {"address": "wa11et", "balances": [{"symbol": "SOL", "mint": "So1", "amount": "1.5"}]}
 FAULTS = {"faults": {"raydium_down": 1.0, "quote_timeout_s": 10.0}}
+MOVE = {"pair": "SOL/USDC", "percent": -5.0}
+SOUND: dict[str, object] = {
+    "liquidity": "50",
+    "mintAuthorityRevoked": True,
+    "freezeAuthorityRevoked": True,
+    "lpBurntBps": 10_000,
+    "lpLockedBps": 0,
+    "topHoldersBps": 1_000,
+}
+LAUNCHED = {
+    "mint": "m1nt",
+    "name": "Turbo Otter",
+    "ticker": "OTTER",
+    "venue": "meteora",
+    "pool": "p00l",
+    "quote": "SOL",
+    "listedAt": "2026-11-18T11:06:40Z",
+    "slot": 7,
+    "migratedFrom": "raydium",
+    "measured": {**SOUND, "creator": "cr3ator"},
+}
 WORLD = {
     "profile": "instant",
     "seed": 7,
@@ -223,6 +244,9 @@ def test_watching_an_unknown_order_ends_with_3(engine: FakeEngine, bestex: Beste
         (["sim", "fund", "SOL", "0.10"], "POST /api/sim/fund", WALLET, "wa11et"),
         (["sim", "faults"], "GET /api/sim/faults", FAULTS, "raydium_down"),
         (["sim", "faults", "raydium_down=1"], "PATCH /api/sim/faults", FAULTS, "raydium_down"),
+        (["sim", "price", "SOL/USDC", "-5"], "POST /api/sim/price", MOVE, "SOL is 5 % cheaper from now on"),
+        (["sim", "launch"], "POST /api/sim/launch", LAUNCHED, "Turbo Otter"),
+        (["sim", "migrate", "m1nt"], "POST /api/sim/migrate", LAUNCHED, "moved from        raydium"),
         (["sim", "reset"], "POST /api/sim/reset", WORLD, "instant, seed 7"),
     ],
 )
@@ -249,6 +273,33 @@ def test_show_gathers_order_history_and_receipt(engine: FakeEngine, bestex: Best
 def test_an_order_that_is_not_there_ends_with_3(engine: FakeEngine, bestex: Bestex) -> None:
     engine.answer(f"GET {THE_ORDER}", NOT_FOUND, 404)
     assert bestex("show", ORDER_ID).exit_code == 3
+
+
+@pytest.mark.parametrize(
+    ("words", "sent"),
+    [
+        ([], SOUND),
+        (["--liquidity", "7.5", "--drift-bps", "-300"], SOUND | {"liquidity": "7.5", "driftBpsPerMinute": -300}),
+        (["--bad", "mint-authority"], SOUND | {"mintAuthorityRevoked": False}),
+        (["--bad", "lp", "--bad", "holders"], SOUND | {"lpBurntBps": 0, "lpLockedBps": 0, "topHoldersBps": 6_000}),
+        (["--random"], {}),
+        (["--random", "--ticker", "T", "--venue", "meteora"], {"ticker": "T", "venue": "meteora"}),
+    ],
+)
+def test_a_launch_is_sound_unless_something_else_is_said(
+    engine: FakeEngine, bestex: Bestex, words: list[str], sent: dict[str, object]
+) -> None:
+    engine.answer("POST /api/sim/launch", LAUNCHED, 201)
+    assert bestex("sim", "launch", *words).exit_code == 0
+    assert engine.requests[0][2] == sent
+    assert bestex("sim", "launch", "--bad", "taste").exit_code == 2
+
+
+@pytest.mark.parametrize("words", [["-5"], ["--", "-5"]])
+def test_a_price_may_fall(engine: FakeEngine, bestex: Bestex, words: list[str]) -> None:
+    engine.answer("POST /api/sim/price", MOVE)
+    assert bestex("sim", "price", "SOL/USDC", *words).exit_code == 0
+    assert engine.requests[0][2] == {"pair": "SOL/USDC", "percent": "-5"}
 
 
 def test_sim_sends_amounts_as_text_and_faults_as_numbers(engine: FakeEngine, bestex: Bestex) -> None:

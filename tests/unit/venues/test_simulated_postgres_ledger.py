@@ -3,11 +3,14 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import suppress
+from random import Random
 
 import asyncpg
 import msgspec
 import pytest
 
+from bestex.ports import LaunchWish
+from bestex.venues.simulated.launch_nature import draw
 from bestex.venues.simulated.ledger import (
     Adjustment,
     Anchor,
@@ -25,6 +28,7 @@ GENESIS = Genesis(1_000, b"k" * 32)
 ANCHOR = Anchor(1_000, 1, 400_000)
 MOST = 2**64 - 1
 ROW = LandedTransaction("signature", 7, 5_000, "order", 1, "raydium", "in", "out", MOST, MOST, 15_000, None)
+LISTING = draw(Random(1), LaunchWish(), name="a launch", creator="creator", listed_us=5_000, slot=7, scheduled=True)
 BATCH = Batch(
     number=1,
     slot=7,
@@ -34,6 +38,8 @@ BATCH = Batch(
     adjustments=[Adjustment(1, "in", MOST, "start", 4_000)],
     balances={"in": MOST, "out": 0},
     pools={"pool": PoolState((2**128 - 1, 2**64), 5_000)},
+    listings=[LISTING],
+    shifts={"in": -0.1},
 )
 
 
@@ -69,6 +75,8 @@ async def test_what_was_committed_is_read_back_to_the_last_base_unit(dsn: str, l
     assert (again.slot, again.transactions, again.adjustments) == (7, 1, 1)
     assert again.balances == BATCH.balances
     assert again.pools == BATCH.pools
+    assert again.listings == [LISTING]
+    assert again.shifts == {"in": -0.1}
     assert await ledger.find(["signature", "unknown"]) == [ROW]
     assert await ledger.since(7) == [ROW]
     assert await ledger.since(8) == []

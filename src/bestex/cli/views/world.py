@@ -5,7 +5,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from bestex.cli.answers import FaultValues, Tokens, Wallet
+from bestex.cli.answers import FaultValues, LaunchedPool, PriceMove, Tokens, Wallet
 from bestex.cli.views.text import clean, facts_table, plain_table, styled
 from bestex.ports import SimulationStatus
 
@@ -37,6 +37,38 @@ def simulation_view(status: SimulationStatus) -> RenderableType:
     spreads = [Text(f"{clean(pair):<10}{percent:+6.2f} %") for pair, percent in sorted(status.spreads.items())]
     heading = Text("\nhow much dearer raydium is than meteora", style="dim")
     return Group(facts, heading, Columns(spreads, padding=(0, 3)))
+
+
+def price_move_view(move: PriceMove) -> RenderableType:
+    base = move.pair.partition("/")[0]
+    change = "dearer" if move.percent >= 0 else "cheaper"
+    return styled(f"{base} is {abs(move.percent):g} % {change} from now on; `bestex sim reset` takes it back")
+
+
+def launched_view(launched: LaunchedPool) -> RenderableType:
+    """A launched token and what was measured of its pool; what is bad about it stands out."""
+    seen = launched.measured
+    facts = facts_table()
+    facts.add_row("token", styled(f"{launched.ticker}  {launched.name}", "bold"))
+    facts.add_row("mint", styled(launched.mint))
+    facts.add_row("pool", styled(f"{launched.pool} at {launched.venue}"))
+    if launched.migrated_from is not None:
+        facts.add_row("moved from", styled(launched.migrated_from))
+    facts.add_row("liquidity", styled(f"{seen.liquidity} {launched.quote}"))
+    facts.add_row("mint authority", _authority(seen.mint_authority_revoked))
+    facts.add_row("freeze authority", _authority(seen.freeze_authority_revoked))
+    facts.add_row("LP", f"{_percent(seen.lp_burnt_bps)} burnt, {_percent(seen.lp_locked_bps)} locked")
+    facts.add_row("top holders", _percent(seen.top_holders_bps))
+    facts.add_row("creator", styled(seen.creator))
+    return facts
+
+
+def _authority(is_revoked: bool) -> Text:
+    return styled("revoked") if is_revoked else styled("kept", "bold red")
+
+
+def _percent(bps: int) -> str:
+    return f"{bps / 100:g} %"
 
 
 def faults_view(faults: FaultValues) -> RenderableType:

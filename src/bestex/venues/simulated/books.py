@@ -21,6 +21,7 @@ from bestex.venues.simulated.ledger import (
     PoolState,
     Stored,
 )
+from bestex.venues.simulated.listing import Listing
 from bestex.venues.simulated.market import SOL_MINT
 from bestex.venues.simulated.pools import Pool
 from bestex.venues.simulated.slots import BLOCKHASH_SLOTS_MAX, SlotClock
@@ -41,11 +42,13 @@ class _Changes:
         self.adjustments: list[Adjustment] = []
         self.mints: dict[str, None] = {}
         self.pools: dict[str, Pool] = {}
+        self.listings: dict[str, Listing] = {}  # by pool
+        self.shifts: dict[str, float] = {}  # by mint
         self.floor: int | None = None  # the lowest slot that the batch touches
         self.waiters: list[asyncio.Future[None]] = []
 
     def __bool__(self) -> bool:
-        return bool(self.landed or self.undone or self.adjustments or self.pools)
+        return bool(self.landed or self.undone or self.adjustments or self.pools or self.listings or self.shifts)
 
     def touch(self, slot: int) -> None:
         if self.floor is None or slot < self.floor:
@@ -113,15 +116,18 @@ class Books:
     def on_commit(self, listener: Callable[[Sequence[str]], None]) -> None:
         self._listeners.append(listener)
 
-    def land(self, row: LandedTransaction, pool: Pool) -> None:
-        """Enter an executed transaction: the balances move now, the row is on its way."""
+    def land(self, row: LandedTransaction, pool: Pool | None) -> None:
+        """Enter an executed transaction: the balances move now, the row is on its way.
+
+        `pool`: None for a failed one whose pool is gone.
+        """
         self._move(row, 1)
         self.executed[row.signature] = row
         self.transactions += 1
         changes = self._next
         changes.landed[row.signature] = row
         changes.undone.pop(row.signature, None)
-        if row.error is None:
+        if row.error is None and pool is not None:
             changes.pools[pool.address] = pool
         changes.touch(row.slot)
         self._dirty.set()
@@ -159,6 +165,16 @@ class Books:
     def change_pool(self, pool: Pool) -> None:
         """Have a pool's state stored although no swap moved it."""
         self._next.pools[pool.address] = pool
+        self._dirty.set()
+
+    def list_pool(self, listing: Listing) -> None:
+        """Have a new or changed listing stored."""
+        self._next.listings[listing.pool] = listing
+        self._dirty.set()
+
+    def shift(self, mint: str, log_price: float) -> None:
+        """Have stored by how much a token's price was moved."""
+        self._next.shifts[mint] = log_price
         self._dirty.set()
 
     async def find(self, signatures: Sequence[str]) -> list[LandedTransaction]:
@@ -236,6 +252,8 @@ class Books:
             adjustments=changes.adjustments,
             balances={mint: self.balances[mint] for mint in mints},
             pools={address: PoolState(pool.state, pool.settled_us) for address, pool in changes.pools.items()},
+            listings=list(changes.listings.values()),
+            shifts=changes.shifts,
         )
         return changes, batch
 
@@ -273,7 +291,7 @@ class Books:
         mints[SOL_MINT] = None
         if row.error is None:
             balances[row.mint_in] -= sign * row.amount_in
-            balances[row.mint_out] += sign * row.amount_out
+            balances[row.mint_out] = balances.get(row.mint_out, 0) + sign * row.amount_out
             mints[row.mint_in] = mints[row.mint_out] = None
 
     def _can_undo(self, row: LandedTransaction) -> bool:

@@ -21,8 +21,7 @@ from bestex.venues.simulated.agenda import Agenda
 from bestex.venues.simulated.books import Books
 from bestex.venues.simulated.faults import Faults
 from bestex.venues.simulated.ledger import LandedTransaction, LedgerUnavailableError
-from bestex.venues.simulated.market import Market
-from bestex.venues.simulated.pools import Pool
+from bestex.venues.simulated.market import Market, Side
 from bestex.venues.simulated.slots import (
     BLOCKHASH_SLOTS_MAX,
     FINALITY_SLOTS,
@@ -261,18 +260,18 @@ class SimulatedChain:
         if not books.can_pay(message.mint_in, 0, NETWORK_FEE):
             return
         side = self._market.side(message.venue, message.mint_in, message.mint_out)
-        if side is None:
-            return
-        pool, a_to_b = side
-        self._market.settle(pool, now_us)
-        if self._jumps and signature in self._jumps:
-            del self._jumps[signature]
-            self._market.jump(pool, a_to_b, self._faults.size("price_jump_bps"))
+        if side is not None and side.pool.address != message.pool:
+            side = None  # there is another one by now
+        if side is not None:
+            self._market.settle(side.pool, now_us)
+            if self._jumps and signature in self._jumps:
+                del self._jumps[signature]
+                self._market.jump(side.pool, side.a_to_b, self._faults.size("price_jump_bps"))
         dying = self._faults.strikes("dying_fork_error")
         error: FailureCode | None = FailureCode.SLIPPAGE_EXCEEDED if dying else None
         amount_out = 0
         if error is None:
-            amount_out, error = self._swap(message, pool, a_to_b)
+            amount_out, error = self._swap(message, side)
         row = LandedTransaction(
             signature=signature,
             slot=slot,
@@ -289,14 +288,17 @@ class SimulatedChain:
             pool=message.pool,
             asked_in=message.amount_in,
         )
-        books.land(row, pool)
+        books.land(row, side.pool if side is not None else None)
         if self._faults.any:
             self._after_landing(row, message, dying)
 
-    def _swap(self, message: Message, pool: Pool, a_to_b: bool) -> tuple[int, FailureCode | None]:
-        """Swap against the pool: `(amount_out, None)`, or `(0, error)` and the pool as it was."""
+    def _swap(self, message: Message, side: Side | None) -> tuple[int, FailureCode | None]:
+        """Swap against the pool, None when it is gone: `(amount_out, None)`, or `(0, error)` and the pool as it was."""
         if not self._books.can_pay(message.mint_in, message.amount_in, NETWORK_FEE):
             return 0, FailureCode.INSUFFICIENT_FUNDS
+        if side is None:
+            return 0, FailureCode.TRANSACTION_FAILED
+        pool, a_to_b = side
         try:
             swap = pool.swap(message.amount_in, a_to_b)
         except ValueError:

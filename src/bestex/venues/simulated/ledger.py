@@ -4,10 +4,15 @@ The chain executes in memory and writes here in batches; it shows a transaction 
 engine loses at most what nobody was shown. `MemoryLedger` forgets with its process; `PostgresLedger` does not.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Protocol
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final, Protocol
 
 import msgspec
+
+from bestex.venues.simulated.listing import Listing
+
+LISTINGS_KEPT: Final = 10_000
+"""Listings that are read back when a ledger is opened: those of open pools, and the newest of the others."""
 
 
 class LedgerUnavailableError(Exception):
@@ -65,6 +70,8 @@ class Batch(msgspec.Struct, frozen=True):
     adjustments: Sequence[Adjustment]
     balances: Mapping[str, int]  # by mint; those that changed
     pools: Mapping[str, PoolState]  # by address; those that swaps changed
+    listings: Sequence[Listing] = ()  # those that are new or have changed
+    shifts: Mapping[str, float] = {}  # by mint: by how much the log price was moved in all; those that changed
 
 
 class Genesis(msgspec.Struct, frozen=True):
@@ -93,6 +100,8 @@ class Stored(msgspec.Struct, frozen=True):
     adjustments: int  # the number of the last one
     balances: dict[str, int]
     pools: dict[str, PoolState]
+    listings: Sequence[Listing] = ()  # at most `LISTINGS_KEPT`, by time
+    shifts: dict[str, float] = {}  # by mint
 
 
 class Ledger(Protocol):
@@ -135,6 +144,8 @@ class MemoryLedger:
         self._landed: dict[str, LandedTransaction] = {}
         self._balances: dict[str, int] = {}
         self._pools: dict[str, PoolState] = {}
+        self._listings: dict[str, Listing] = {}  # by pool
+        self._shifts: dict[str, float] = {}
         self.adjustments: list[Adjustment] = []
 
     async def open(self, genesis: Genesis, anchor: Anchor) -> Stored:
@@ -150,6 +161,8 @@ class MemoryLedger:
             adjustments=len(self.adjustments),
             balances=dict(self._balances),
             pools=dict(self._pools),
+            listings=_kept(self._listings.values()),
+            shifts=dict(self._shifts),
         )
 
     async def set_anchor(self, epoch: int, anchor: Anchor) -> None:
@@ -167,6 +180,8 @@ class MemoryLedger:
         self.adjustments.extend(each for each in batch.adjustments if each.number > known)
         self._balances.update(batch.balances)
         self._pools.update(batch.pools)
+        self._listings.update((listing.pool, listing) for listing in batch.listings)
+        self._shifts.update(batch.shifts)
         self._slot = batch.slot
         self._count = batch.transactions
 
@@ -199,6 +214,11 @@ class MemoryLedger:
     def _check(self, epoch: int) -> None:
         if epoch != self._epoch:
             raise LedgerFencedError("the simulated chain's ledger was opened by another")
+
+
+def _kept(listings: Iterable[Listing]) -> list[Listing]:
+    kept = sorted(listings, key=lambda each: (each.closed_us is not None, -each.listed_us))[:LISTINGS_KEPT]
+    return sorted(kept, key=lambda each: (each.listed_us, each.pool))
 
 
 def _place(row: LandedTransaction) -> tuple[int, str]:

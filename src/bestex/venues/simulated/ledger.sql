@@ -59,6 +59,22 @@ create table if not exists sim.pools (
     settled_us      bigint not null
 );
 
+-- Launched tokens' pools. What is in `facts` is read by the simulation only.
+create table if not exists sim.launches (
+    pool            text collate "C" primary key,
+    listed_us       bigint not null,
+    closed          boolean not null,
+    facts           text not null               -- JSON
+);
+
+create index if not exists launches_kept on sim.launches (closed, listed_us desc);
+
+-- By how much the logarithm of a token's fair price was moved.
+create table if not exists sim.shifts (
+    mint            text collate "C" primary key,
+    log_price       double precision not null
+);
+
 -- Makes a batch durable in one round trip. False: the ledger is another's, or this is a late copy of an earlier batch.
 drop function if exists sim.commit_batch;  -- an earlier release's, with other columns
 create function sim.commit_batch(
@@ -69,7 +85,9 @@ create function sim.commit_batch(
     p_network_fee bigint[], p_error text[], p_pool text[], p_asked_in text[],
     p_number bigint[], p_adjusted_mint text[], p_adjusted_units text[], p_reason text[], p_at_us bigint[],
     p_mint text[], p_units text[],
-    p_address text[], p_state_0 text[], p_state_1 text[], p_settled_us bigint[]
+    p_address text[], p_state_0 text[], p_state_1 text[], p_settled_us bigint[],
+    p_pool_listed text[], p_listed_us bigint[], p_closed boolean[], p_facts text[],
+    p_shifted_mint text[], p_log_price double precision[]
 ) returns boolean language plpgsql as $$
 begin
     update sim.world set batch = p_batch, slot = p_slot, transactions = p_transactions
@@ -105,6 +123,17 @@ begin
         from unnest(p_address, p_state_0, p_state_1, p_settled_us) as u (address, state_0, state_1, settled_us)
         on conflict (address) do update set
             state_0 = excluded.state_0, state_1 = excluded.state_1, settled_us = excluded.settled_us;
+    if cardinality(p_pool_listed) > 0 then
+        insert into sim.launches as l
+            select pool, listed_us, closed, facts
+            from unnest(p_pool_listed, p_listed_us, p_closed, p_facts) as u (pool, listed_us, closed, facts)
+            on conflict (pool) do update set closed = excluded.closed, facts = excluded.facts;
+    end if;
+    if cardinality(p_shifted_mint) > 0 then
+        insert into sim.shifts as s
+            select mint, log_price from unnest(p_shifted_mint, p_log_price) as u (mint, log_price)
+            on conflict (mint) do update set log_price = excluded.log_price;
+    end if;
     return true;
 end
 $$;

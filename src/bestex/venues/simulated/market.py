@@ -2,19 +2,23 @@
 
 Fair prices wander (`walk`), and each venue's own target stays half a spread above or below them. Arbitrage is applied
 lazily, when a pool is touched: the pool's price decays towards its target, by half every `ARBITRAGE_HALF_LIFE_S`.
+
+Launched tokens have one pool, against SOL, and nobody keeps it near anything: swaps move it for good, and nature moves
+it along its own path (`listing`).
 """
 
 import hashlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from itertools import combinations
 from typing import Final, NamedTuple
 
 import msgspec
 
-from bestex.domain.tokens import Token, TokenRegistry, pair_of
+from bestex.domain.tokens import Pair, Token, TokenRegistry, pair_of
 from bestex.venues.meteora.damm_v2 import CollectFeeMode
 from bestex.venues.simulated import base58
+from bestex.venues.simulated.listing import PULL_LOG_DEPTH, Listing, log_ratio
 from bestex.venues.simulated.pools import MeteoraPool, Pool, RaydiumPool
 from bestex.venues.simulated.walk import Walk, venue_spread
 
@@ -22,6 +26,9 @@ VENUES: Final = ("raydium", "meteora")
 ARBITRAGE_HALF_LIFE_S: Final = 2.0
 ARBITRAGE_STEP_US: Final = 100_000  # a pool is settled at most this often: prices hardly move in less
 SOL_MINT: Final = "So11111111111111111111111111111111111111112"
+
+MOVES_MAX: Final = 100.0
+"""How many times dearer or cheaper all moves of a token may make it: its pools' integers have room for so much."""
 
 _WALLET_VALUE_USD: Final = 150_000_000
 _DEPTH_USD_MAJOR: Final = 200_000_000  # either side of a pool between two majors
@@ -57,18 +64,39 @@ class Side(NamedTuple):
     a_to_b: bool
 
 
+class Launched:
+    """A launched token's pool, with what nature does to it."""
+
+    __slots__ = ("is_thinned", "listing", "pool", "walk")
+
+    def __init__(self, listing: Listing, pool: Pool, walk: Walk) -> None:
+        self.listing = listing
+        self.pool = pool
+        self.walk = walk
+        self.is_thinned = False  # whether its liquidity was pulled already
+
+    def refill(self) -> None:
+        """As it was when it was listed."""
+        self.pool.fill(self.listing.reserve_token, self.listing.reserve_quote)
+        self.pool.settled_us = self.listing.listed_us
+        self.is_thinned = False
+
+
 class Market:
     """All pools. Times are Unix microseconds."""
 
     def __init__(self, seed: int, tokens: TokenRegistry) -> None:
         self._seed = seed
         self.tokens = tuple(token for token in tokens if token.mint in REFERENCES)
+        self.sol = next((token for token in self.tokens if token.mint == SOL_MINT), None)
         self._walks = {token.mint: Walk(seed, token.mint, REFERENCES[token.mint].volatility) for token in self.tokens}
         self._sides: dict[tuple[str, str, str], Side] = {}
         self.pools: dict[str, Pool] = {}  # by address
         self._pair_names: dict[str, str] = {}  # by address
         self._logs: dict[str, tuple[int, float]] = {}  # by mint: the step it is for, and the fair log price
         self._fees: dict[str, tuple[int, int, int]] = {}  # by mint: step, lamports, their value in the token
+        self._launched: dict[str, Launched] = {}  # by address
+        self._shifts: dict[str, float] = {}  # by mint: by how much the log price was moved in all
         self._listeners: list[Callable[[Pool], None]] = []
         self._open_pools()
 
@@ -115,10 +143,84 @@ class Market:
         elapsed_us = now_us - pool.settled_us
         if elapsed_us < ARBITRAGE_STEP_US:
             return
+        if (launched := self._launched.get(pool.address)) is not None:
+            self._let_wander(launched, now_us)
+            return
         decay = 0.5 ** (elapsed_us / (ARBITRAGE_HALF_LIFE_S * 1e6))
         target = self._target(pool, now_us)
         pool.move_to(target + (pool.log_price() - target) * decay)
         pool.settled_us = now_us
+
+    @staticmethod
+    def _let_wander(launched: Launched, now_us: int) -> None:
+        pool, listing, walk = launched.pool, launched.listing, launched.walk
+        way = listing.log_path(walk, now_us) - listing.log_path(walk, pool.settled_us)
+        pool.settled_us = now_us
+        if not launched.is_thinned and listing.is_pulled(now_us):
+            launched.is_thinned = True
+            pool.thin(PULL_LOG_DEPTH)
+        elif not way:
+            return  # to the unit: a price that stays must not lose any to rounding
+        pool.move_to(pool.log_price() + way)
+
+    def add(self, listing: Listing, token: Token) -> Pool:
+        """Open the pool of a launched token, against SOL."""
+        if (sol := self.sol) is None:
+            raise ValueError("launched tokens are sold for SOL, which the token registry lacks")
+        log_depth = math.log(listing.reserve_token * listing.reserve_quote) / 2
+        pool: Pool
+        if listing.venue == "raydium":
+            pool = RaydiumPool(listing.pool, token, sol, log_depth)
+        else:
+            pool = MeteoraPool(listing.pool, token, sol, log_depth, CollectFeeMode.ONLY_TOKEN_B)
+        launched = Launched(listing, pool, Walk(self._seed, token.mint, listing.volatility))
+        launched.refill()
+        self._launched[pool.address] = launched
+        self.pools[pool.address] = pool
+        self._sides[pool.venue, token.mint, SOL_MINT] = Side(pool, True)
+        self._sides[pool.venue, SOL_MINT, token.mint] = Side(pool, False)
+        return pool
+
+    def remove(self, address: str) -> None:
+        """Close a launched token's pool: nothing swaps against it any more."""
+        pool = self._launched.pop(address).pool
+        del self.pools[address]
+        for key in ((pool.venue, pool.token_a.mint, SOL_MINT), (pool.venue, SOL_MINT, pool.token_a.mint)):
+            del self._sides[key]
+
+    def move_price(self, pair: Pair, percent: float, now_us: int) -> list[Pool]:
+        """Have the pair's base token be worth so much more against all from now on, in this pair's pools at once.
+
+        The pools that moved; the token's others follow by arbitrage. `ValueError` for a pair without pools or a move
+        that goes too far.
+        """
+        sides = [side for venue in VENUES if (side := self.side(venue, pair.base.mint, pair.quote.mint)) is not None]
+        if not sides:
+            raise ValueError(f"no venue has a pool for {pair.name}")
+        way = log_ratio(percent)
+        shift = self._shifts.get(pair.base.mint, 0.0) + way
+        if abs(shift) > math.log(MOVES_MAX) + 1e-9:  # twice half as far is as far
+            raise ValueError(
+                f"all moves together may make {pair.base.symbol} at most {MOVES_MAX:g} times dearer or cheaper, "
+                f"not {math.exp(abs(shift)):.4g} times; a reset takes them back"
+            )
+        for pool, base_is_a in sides:
+            self.settle(pool, now_us)
+            pool.move_to(pool.log_price() + (way if base_is_a else -way))
+        self.shift(pair.base.mint, shift)
+        for pool, _ in sides:
+            self.moved(pool)
+        return [side.pool for side in sides]
+
+    def shift(self, mint: str, log_price: float) -> None:
+        """Have all moves of a token's price come to this."""
+        self._shifts[mint] = log_price
+        self._fees.pop(mint, None)
+
+    @property
+    def shifts(self) -> Mapping[str, float]:
+        """By mint: by how much the logarithm of its price was moved."""
+        return self._shifts
 
     def jump(self, pool: Pool, a_to_b: bool, bps: float) -> None:
         """Move the pool's price by `bps` against whoever sells its A (`a_to_b`) or its B."""
@@ -135,33 +237,45 @@ class Market:
         """Logarithm of the fair USD price of one base unit."""
         known = self._logs.get(token.mint)
         if known is not None and known[0] == step:
-            return known[1]
-        log = self._log_base(token) + self._walks[token.mint].log_at(step * ARBITRAGE_STEP_US / 1e6)
-        self._logs[token.mint] = step, log
-        return log
+            log = known[1]
+        else:
+            log = self._log_base(token) + self._walks[token.mint].log_at(step * ARBITRAGE_STEP_US / 1e6)
+            self._logs[token.mint] = step, log
+        return log + self._shifts.get(token.mint, 0.0)
 
     def lamports_in(self, token: Token, lamports: int, now_us: int) -> int:
-        """What `lamports` are worth in base units of `token` at fair prices, rounded up; 0 without a price."""
+        """What `lamports` are worth in base units of `token` at fair prices, rounded up; 0 without a price.
+
+        A launched token's fair price is its pool's.
+        """
         if token.mint == SOL_MINT:
             return lamports
         step = now_us // ARBITRAGE_STEP_US
         known = self._fees.get(token.mint)
         if known is not None and known[:2] == (step, lamports):
             return known[2]
-        if token.mint not in REFERENCES or SOL_MINT not in self._walks:
-            return 0
-        sol = next(each for each in self.tokens if each.mint == SOL_MINT)
+        sol = self.sol
+        if token.mint not in REFERENCES or sol is None:
+            return self._lamports_in_launched(token, lamports)
         ratio = int(math.exp(self._log_fair(sol, step) - self._log_fair(token, step)) * _PRICE_SCALE)
         worth = -(-lamports * ratio // _PRICE_SCALE)
         self._fees[token.mint] = step, lamports, worth
         return worth
 
+    def _lamports_in_launched(self, token: Token, lamports: int) -> int:
+        for venue in VENUES:
+            side = self.side(venue, token.mint, SOL_MINT)
+            if side is not None:
+                return side.pool.units_of_a(lamports)
+        return 0
+
     def spreads(self, now_us: int) -> dict[str, float]:
         """Per pair: how much dearer raydium's spot price is than meteora's, percent."""
         logs: dict[str, dict[str, float]] = {}
-        for pool in self.pools.values():
+        for address, pair in self._pair_names.items():
+            pool = self.pools[address]
             self.settle(pool, now_us)
-            logs.setdefault(self._pair_names[pool.address], {})[pool.venue] = pool.log_price()
+            logs.setdefault(pair, {})[pool.venue] = pool.log_price()
         return {
             pair: round((math.exp(by_venue["raydium"] - by_venue["meteora"]) - 1) * 100, 4)
             for pair, by_venue in logs.items()
@@ -173,9 +287,14 @@ class Market:
         return int(whole * 10**token.decimals)
 
     def reset(self) -> None:
-        """Every pool back to its target, as if it had never been traded."""
+        """Every pool as if it had never been traded, and no price moved."""
+        for mint in self._shifts:
+            self._shifts[mint] = 0.0
+        self._fees.clear()
         for pool in self.pools.values():
             pool.settled_us = 0
+        for launched in self._launched.values():
+            launched.refill()
 
 
 def _address(venue: str, pair: str) -> str:

@@ -5,33 +5,42 @@ from collections.abc import Iterable
 from bestex.domain.launches import Launch
 from bestex.domain.tokens import Pair
 from bestex.ports import LaunchListener, Tick, TickListener
+from bestex.venues.simulated.launches import Launches
 from bestex.venues.simulated.price_feed import PriceFeed
 
 
 class SimulatedMarketData:
-    """`MarketData` of the simulated world. Nothing comes unless `run` runs."""
+    """`MarketData` of the simulated world. Nothing comes unless both parts run."""
 
-    def __init__(self, prices: PriceFeed) -> None:
+    def __init__(self, prices: PriceFeed, launches: Launches) -> None:
         self._prices = prices
+        self._launches = launches
+        self._followed: frozenset[str] = frozenset()  # names of pairs
+
+    def another(self) -> "SimulatedMarketData":
+        """The same world's, for somebody who follows other pairs."""
+        return SimulatedMarketData(self._prices, self._launches)
 
     def follow(self, pairs: Iterable[Pair]) -> None:
-        self._prices.follow(pairs)
+        wanted = tuple(pairs)
+        self._followed = frozenset(pair.name for pair in wanted)
+        self._prices.follow(self, wanted)
 
     def on_tick(self, listener: TickListener) -> None:
-        self._prices.on_tick(listener)
+        def tell(tick: Tick) -> None:
+            if tick.pair.name in self._followed:
+                listener(tick)
+
+        self._prices.on_tick(tell)
 
     def latest(self, pair: Pair) -> Tick | None:
         return self._prices.latest(pair)
 
     def on_launch(self, listener: LaunchListener) -> None:
-        pass  # none come yet
+        self._launches.on_launch(listener)
 
     def look_again(self, pool: str) -> Launch | None:
-        return None
+        return self._launches.look_again(pool)
 
     async def launches(self, since_us: int, limit: int) -> list[Launch]:
-        return []
-
-    async def run(self) -> None:
-        """Let ticks come, until cancelled."""
-        await self._prices.run()
+        return self._launches.since(since_us, limit)

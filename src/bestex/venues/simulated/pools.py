@@ -47,7 +47,21 @@ class Pool(Protocol):
     def curve(self, base_is_a: bool) -> Curve:
         """The pool as it stands, for the pair whose base token is its A (`base_is_a`) or its B."""
 
+    def reserves(self) -> tuple[int, int]:
+        """The base units of A and of B, each rounded down."""
+
+    def reserve_b(self) -> int: ...
+
+    def units_of_a(self, units_of_b: int) -> int:
+        """What base units of B come to in A at the spot price, rounded up."""
+
     def log_price(self) -> float: ...
+
+    def fill(self, reserve_a: int, reserve_b: int) -> None:
+        """Begin with these base units, B's to the unit."""
+
+    def thin(self, log_change: float) -> None:
+        """Change the logarithm of the depth; the next `move_to` shows it."""
 
     def move_to(self, log_price: float) -> None:
         """Move along the curve to a price, at the pool's own depth."""
@@ -86,13 +100,31 @@ class RaydiumPool:
         reserve_base, reserve_quote = self.state if base_is_a else self.state[::-1]
         return CpmmCurve(self.venue, self.address, reserve_base, reserve_quote, RAYDIUM_FEE_PPM)
 
+    def reserves(self) -> tuple[int, int]:
+        return self.state
+
+    def reserve_b(self) -> int:
+        return self.state[1]
+
+    def units_of_a(self, units_of_b: int) -> int:
+        reserve_a, reserve_b = self.state
+        return -(-units_of_b * reserve_a // reserve_b)
+
     def log_price(self) -> float:
         reserve_a, reserve_b = self.state
         return math.log(reserve_b / reserve_a)
 
+    def fill(self, reserve_a: int, reserve_b: int) -> None:
+        self.state = (reserve_a, reserve_b)
+        self._log_depth = (math.log(reserve_a) + math.log(reserve_b)) / 2
+
+    def thin(self, log_change: float) -> None:
+        self._log_depth += log_change
+
     def move_to(self, log_price: float) -> None:
         half = log_price / 2
-        self.state = (int(math.exp(self._log_depth - half)), int(math.exp(self._log_depth + half)))
+        reserve_a, reserve_b = int(math.exp(self._log_depth - half)), int(math.exp(self._log_depth + half))
+        self.state = (max(1, reserve_a), max(1, reserve_b))
 
 
 class MeteoraPool:
@@ -129,8 +161,27 @@ class MeteoraPool:
             self.venue, self.address, liquidity, sqrt_price, METEORA_FEE_BILLIONTHS, self._fee_mode, base_is_a
         )
 
+    def reserves(self) -> tuple[int, int]:
+        return damm_v2.reserves(*self.state)
+
+    def reserve_b(self) -> int:
+        return damm_v2.reserves(*self.state)[1]
+
+    def units_of_a(self, units_of_b: int) -> int:
+        sqrt_price = self.state[1]
+        return -(-(units_of_b << 128) // (sqrt_price * sqrt_price))
+
     def log_price(self) -> float:
         return 2 * math.log(self.state[1] / _Q64)
+
+    def fill(self, reserve_a: int, reserve_b: int) -> None:
+        sqrt_price = math.isqrt((reserve_b << 128) // reserve_a)  # floor: the price is no higher than asked
+        # ceil: B's reserve is what was asked once it is rounded down
+        self._liquidity = -(-(reserve_b << 128) // (sqrt_price - damm_v2.MIN_SQRT_PRICE))
+        self.state = (self._liquidity, sqrt_price)
+
+    def thin(self, log_change: float) -> None:
+        self._liquidity = int(self._liquidity * math.exp(log_change))
 
     def move_to(self, log_price: float) -> None:
         self.state = (self._liquidity, int(math.exp(log_price / 2) * _Q64))

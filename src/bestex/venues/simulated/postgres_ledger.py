@@ -6,8 +6,10 @@ from importlib import resources
 from typing import Any, Final
 
 import asyncpg
+import msgspec
 
 from bestex.venues.simulated.ledger import (
+    LISTINGS_KEPT,
     Adjustment,
     Anchor,
     Batch,
@@ -18,6 +20,7 @@ from bestex.venues.simulated.ledger import (
     PoolState,
     Stored,
 )
+from bestex.venues.simulated.listing import Listing
 
 _SCHEMA_LOCK: Final = 7_236_412_019  # any number that no other lock of this database has
 _COMMIT_TIMEOUT_S: Final = 10.0
@@ -26,7 +29,7 @@ _ROW: Final = (
     "signature, slot, landed_us, order_id, attempt, venue, mint_in, mint_out, "
     "amount_in::text, amount_out::text, network_fee, error, pool, asked_in::text"
 )
-_COMMIT: Final = f"select sim.commit_batch({', '.join(f'${number}' for number in range(1, 31))})"
+_COMMIT: Final = f"select sim.commit_batch({', '.join(f'${number}' for number in range(1, 37))})"
 _UNAVAILABLE: Final = (
     OSError,
     TimeoutError,
@@ -34,6 +37,7 @@ _UNAVAILABLE: Final = (
     asyncpg.InterfaceError,
     asyncpg.InternalClientError,  # what the driver says when the server hangs up at certain moments
 )
+_listings: Final = msgspec.json.Decoder(Listing)
 
 
 class PostgresLedger:
@@ -65,6 +69,12 @@ class PostgresLedger:
                 # The row's lock is held: no writer of an earlier epoch can commit between these reads.
                 balances = await connection.fetch("select mint, units::text from sim.balances order by mint")
                 pools = await connection.fetch("select * from sim.pools order by address")
+                listings = await connection.fetch(
+                    "with kept as (select * from sim.launches order by closed, listed_us desc limit $1)"
+                    " select facts from kept order by listed_us, pool",
+                    LISTINGS_KEPT,
+                )
+                shifts = await connection.fetch("select mint, log_price from sim.shifts order by mint")
                 adjustments = await connection.fetchval("select coalesce(max(number), 0) from sim.adjustments")
         if world is None:
             raise LedgerUnavailableError("sim.world lost its row")
@@ -80,6 +90,8 @@ class PostgresLedger:
                 row["address"]: PoolState((int(row["state_0"]), int(row["state_1"])), row["settled_us"])
                 for row in pools
             },
+            listings=[_listings.decode(row["facts"]) for row in listings],
+            shifts={row["mint"]: row["log_price"] for row in shifts},
         )
 
     async def set_anchor(self, epoch: int, anchor: Anchor) -> None:
@@ -212,6 +224,12 @@ def _columns(epoch: int, batch: Batch) -> tuple[Any, ...]:  # the driver takes a
         [str(pool.state[0]) for pool in pools.values()],
         [str(pool.state[1]) for pool in pools.values()],
         [pool.settled_us for pool in pools.values()],
+        [listing.pool for listing in batch.listings],
+        [listing.listed_us for listing in batch.listings],
+        [listing.closed_us is not None for listing in batch.listings],
+        [msgspec.json.encode(listing).decode() for listing in batch.listings],
+        list(batch.shifts),
+        list(batch.shifts.values()),
     )
 
 

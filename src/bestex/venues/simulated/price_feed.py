@@ -20,7 +20,7 @@ TICK_US_MIN: Final = 100_000
 
 
 class PriceFeed:
-    """The ticks. `follow`, `on_tick` and `latest` are those of `MarketData`."""
+    """The ticks of all pairs that any of its followers wants."""
 
     def __init__(self, *, clock: Clock, slots: SlotClock, market: Market, faults: Faults) -> None:
         self._clock = clock
@@ -28,7 +28,8 @@ class PriceFeed:
         self._market = market
         self._faults = faults
         self._every_us = max(slots.slot_us, TICK_US_MIN)
-        self._followed: dict[str, Pair] = {}  # by name
+        self._wanted: dict[object, tuple[Pair, ...]] = {}  # by follower
+        self._followed: dict[str, Pair] = {}  # by name: what any follower wants
         self._by_mints: dict[frozenset[str], list[Pair]] = {}  # the same by the mints of both tokens
         self._follows = asyncio.Event()  # set while any pair is followed
         self._moved: dict[str, Pair] = {}  # by name, those that a tick is due for
@@ -38,8 +39,12 @@ class PriceFeed:
         self._until_us: dict[str, int] = {}  # by fault: how long it lasts
         market.on_move(self._note_move)
 
-    def follow(self, pairs: Iterable[Pair]) -> None:
-        self._followed = {pair.name: pair for pair in pairs}
+    def follow(self, follower: object, pairs: Iterable[Pair]) -> None:
+        """Have ticks of these pairs come, and no others for this follower's sake."""
+        self._wanted[follower] = tuple(pairs)
+        if not self._wanted[follower]:
+            del self._wanted[follower]
+        self._followed = {pair.name: pair for wanted in self._wanted.values() for pair in wanted}
         self._by_mints = {}
         for pair in self._followed.values():
             self._by_mints.setdefault(_mints(pair), []).append(pair)
@@ -50,9 +55,11 @@ class PriceFeed:
             self._follows.clear()
 
     def on_tick(self, listener: TickListener) -> None:
+        """Have `listener` called with all ticks, whoever they come for."""
         self._listeners.append(listener)
 
     def latest(self, pair: Pair) -> Tick | None:
+        """Prices now, as far as the feed shows them."""
         now_us = self._clock.now_us()
         if self._faults.any:
             if self._lasts("feed_silent", now_us):

@@ -17,7 +17,6 @@ from bestex.ports import (
     Chain,
     Clock,
     LaunchWish,
-    MarketData,
     Simulation,
     SimulationStatus,
     Venue,
@@ -29,6 +28,8 @@ from bestex.venues.simulated.agenda import Agenda
 from bestex.venues.simulated.books import Books
 from bestex.venues.simulated.chain import SimulatedChain
 from bestex.venues.simulated.faults import Faults
+from bestex.venues.simulated.launch_nature import Schedule
+from bestex.venues.simulated.launches import Launches
 from bestex.venues.simulated.ledger import (
     Anchor,
     Genesis,
@@ -63,6 +64,9 @@ TIMINGS: Final[Mapping[ProfileName, Timing]] = {
 
 LOOK_EVERY_S: Final[Mapping[ProfileName, float]] = {"realistic": 1.0, "instant": 0.1}
 """How often it is worth looking at what was sent, by how long things take."""
+
+LAUNCH_EVERY_S: Final[Mapping[ProfileName, int]] = {"realistic": 120, "instant": 0}
+"""One token is launched in so many seconds on average; 0: none."""
 
 _FIRST_SLOT: Final = 1_000
 """Slot 0 is before everything: what claims to know nothing says 0. There are old blockhashes from the start."""
@@ -118,6 +122,8 @@ class SimulatedWorld:
         wallet: Wallet,
         control: Simulation,
         market_data: SimulatedMarketData,
+        prices: PriceFeed,
+        launches: Launches,
         agenda: Agenda,
         books: Books,
         ledger: Ledger,
@@ -129,18 +135,19 @@ class SimulatedWorld:
         self.chain = chain
         self.wallet = wallet
         self.control = control
-        self.market_data: MarketData = market_data
-        self._market_data = market_data
+        self.market_data = market_data
+        self._prices = prices
+        self._launches = launches
         self._agenda = agenda
         self._books = books
         self._ledger = ledger
 
     async def run(self) -> None:
-        """Landing, storing and market data, until cancelled.
+        """Landing, storing, prices and launches, until cancelled.
 
         Raises `LedgerFencedError` when another opened the ledger.
         """
-        works = (self._agenda.run(), self._books.run(), self._market_data.run())
+        works = (self._agenda.run(), self._books.run(), self._prices.run(), self._launches.run())
         tasks = [asyncio.ensure_future(work) for work in works]
         try:
             await asyncio.gather(*tasks)
@@ -171,6 +178,7 @@ class Control:
         market: Market,
         chain: SimulatedChain,
         books: Books,
+        launches: Launches,
         faults: Faults,
     ) -> None:
         self._profile: ProfileName = profile
@@ -179,6 +187,7 @@ class Control:
         self._market = market
         self._chain = chain
         self._books = books
+        self._launches = launches
         self._faults = faults
 
     async def status(self) -> SimulationStatus:
@@ -208,13 +217,16 @@ class Control:
         return dict(self._faults.values)
 
     async def move_price(self, pair: Pair, percent: float) -> None:
-        raise NotImplementedError
+        for pool in self._market.move_price(pair, percent, self._clock.now_us()):
+            self._books.change_pool(pool)
+        self._books.shift(pair.base.mint, self._market.shifts[pair.base.mint])
+        await self._books.stored()
 
     async def launch(self, wish: LaunchWish) -> Launch:
-        raise NotImplementedError
+        return await self._launches.launch(wish)
 
     async def migrate(self, mint: str) -> Launch:
-        raise NotImplementedError
+        return await self._launches.migrate(mint)
 
     async def reset(self) -> None:
         self._faults.clear()
@@ -222,6 +234,8 @@ class Control:
         for pool in self._market.pools.values():
             self._books.change_pool(pool)
             self._market.moved(pool)
+        for mint, log_price in self._market.shifts.items():
+            self._books.shift(mint, log_price)
         starts = {token.mint: self._market.start_balance(token) for token in self._market.tokens}
         for mint, held in list(self._books.balances.items()):
             change = starts.get(mint, 0) - held
@@ -240,10 +254,12 @@ async def open_simulation(
     entropy: bytes,
     ledger: Ledger,
     faults: Mapping[str, float],
+    launch_every_s: int | None = None,
 ) -> SimulatedWorld:
     """The simulated world over a ledger: a new one, or as it was left, with the chain gone on meanwhile.
 
     `entropy`: at least 16 random bytes, of which a new ledger's wallet key is made. `slot_ms`: None for the profile's.
+    `launch_every_s`: seconds in which one token is launched on average, 0 for never, None for the profile's.
     Raises `LedgerUnavailableError`, and `ValueError` for an unknown fault or a bad value.
     """
     if len(entropy) < 16:
@@ -252,6 +268,9 @@ async def open_simulation(
     slot_us = (timing.slot_ms if slot_ms is None else slot_ms) * 1000
     if slot_us <= 0:
         raise ValueError(f"slot_ms must be above 0, not {slot_ms}")
+    every_s = LAUNCH_EVERY_S[profile] if launch_every_s is None else launch_every_s
+    if every_s < 0:
+        raise ValueError(f"launch_every_s must not be below 0, not {every_s}")
     checked_faults = Faults("", faults)  # before anything is opened
     now_us = clock.now_us()
     wallet_key = hashlib.blake2b(entropy, person=b"wallet key", digest_size=32).digest()
@@ -261,6 +280,7 @@ async def open_simulation(
 
     key = stored.genesis.wallet_key
     market = Market(seed, tokens)
+    _restore(market, tokens, stored)
     books = Books(ledger, stored, recent, slots, clock, market.pools)
     await _grant_starts(market, books)
     # The epoch takes part, so that a restart meets new weather and not the same fault at the same first step.
@@ -278,6 +298,17 @@ async def open_simulation(
         key=key,
         landing_us=timing.landing_us,
     )
+    launches = Launches(
+        stored,
+        schedule=Schedule(seed, every_s) if every_s and market.sol is not None else None,
+        clock=clock,
+        slots=slots,
+        market=market,
+        books=books,
+        tokens=tokens,
+    )
+    await launches.make_up()
+    prices = PriceFeed(clock=clock, slots=slots, market=market, faults=weather)
     venues: list[Venue] = [
         SimulatedVenue(
             name,
@@ -299,9 +330,18 @@ async def open_simulation(
         chain=chain,
         wallet=PaperWallet(address, books),
         control=Control(
-            profile=profile, seed=seed, clock=clock, market=market, chain=chain, books=books, faults=weather
+            profile=profile,
+            seed=seed,
+            clock=clock,
+            market=market,
+            chain=chain,
+            books=books,
+            launches=launches,
+            faults=weather,
         ),
-        market_data=SimulatedMarketData(PriceFeed(clock=clock, slots=slots, market=market, faults=weather)),
+        market_data=SimulatedMarketData(prices, launches),
+        prices=prices,
+        launches=launches,
         agenda=agenda,
         books=books,
         ledger=ledger,
@@ -322,6 +362,16 @@ async def _slots(ledger: Ledger, stored: Stored, slot_us: int, now_us: int) -> S
     anchor = Anchor(now_us, slots.slot(now_us) + skipped, slot_us)
     await ledger.set_anchor(stored.epoch, anchor)
     return SlotClock(anchor.at_us, anchor.slot, anchor.slot_us, anchor.slot)
+
+
+def _restore(market: Market, tokens: TokenRegistry, stored: Stored) -> None:
+    """The market as it was changed: launched tokens with their pools, and prices that were moved."""
+    for listing in stored.listings:
+        token = tokens.learn(listing.mint, listing.decimals)
+        if listing.closed_us is None and market.sol is not None:
+            market.add(listing, token)
+    for mint, log_price in stored.shifts.items():
+        market.shift(mint, log_price)
 
 
 async def _grant_starts(market: Market, books: Books) -> None:
