@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 import msgspec
 
+from bestex.domain.errors import DuplicateKeyError
 from bestex.domain.events import Event, SignedTransaction, StoredEvent
 from bestex.domain.launches import FilterVerdict, Launch, LaunchFilters
 from bestex.domain.lifecycle import Status
@@ -160,6 +161,9 @@ class Journal(Protocol):
         `EngineFencedError`. Appends of one order take effect in the order of these calls, and a refused
         one takes those queued behind it with it.
         """
+
+    async def holder(self, new: NewOrder) -> DuplicateKeyError | None:
+        """Whose the keys of an order are that is not appended: what appending it would fail with."""
 
     def withdraw(self, appended: "Future[int]") -> bool:
         """Take queued rows back; False when their commit is under way or done."""

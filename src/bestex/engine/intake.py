@@ -17,6 +17,7 @@ from bestex.domain.lifecycle import Status
 from bestex.domain.orders import Order, OrderState
 from bestex.domain.terms import NO_TERMS, Kind, Terms
 from bestex.domain.tokens import Token
+from bestex.engine.errors import BeyondTriggerError
 from bestex.engine.order_log import OrderLog
 from bestex.engine.signing import SigningGate
 from bestex.ports import Clock, Ids, Journal, NewOrder
@@ -190,8 +191,6 @@ class Intake:
     ) -> Accepted:
         began = self._clock.monotonic()
         order = request.order(self._ids.order_id(), self._clock.now_us())
-        if order.rests:
-            self._check(order)
         new = NewOrder(
             order.id,
             order.kind.value,
@@ -201,6 +200,8 @@ class Intake:
             request.client_order_id,
             request.fingerprint() if idempotency_key or request.client_order_id else b"",
         )
+        if order.rests:
+            await self._check_trigger(order, new)
         log = OrderLog(self._journal, self._clock, order, OrderState(), 0 if order.rests else FIRST_LEASE_EPOCH)
         appended = log.accept(new)
         self._committing += 1
@@ -216,6 +217,15 @@ class Intake:
             late.cancel()
         self._check_answer(appended, order.id)
         return self._answer_for(order)
+
+    async def _check_trigger(self, order: Order, new: NewOrder) -> None:
+        """Raise what speaks against watching the order, unless it is a repetition: the price has moved on since."""
+        try:
+            self._check(order)
+        except BeyondTriggerError:
+            if (new.idempotency_key or new.client_order_id) and (duplicate := await self._journal.holder(new)):
+                raise duplicate from None
+            raise
 
     def _committed(
         self,

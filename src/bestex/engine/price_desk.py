@@ -2,7 +2,6 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Sequence
 from functools import partial
 from typing import Final
 
@@ -55,6 +54,7 @@ class PriceDesk:
         self._marks: defaultdict[str, list[HighWater]] = defaultdict(list)  # by pair, as a dead engine left them
         self._trailed: set[str] = set()  # pairs whose best prices a trailing stop may come back to
         self._followed: set[str] = set()
+        self._collected: defaultdict[tuple[str, bool], list[Entries]] = defaultdict(list)  # by pair and direction
         self._looks: set[str] = set()  # pairs to be looked at before their next tick
         market.on_tick(self._on_tick)
 
@@ -90,30 +90,49 @@ class PriceDesk:
 
     # --- Which orders wait
 
-    def enter(self, orders: Sequence[RestingOrder]) -> None:
-        """Have these orders wait for their prices; one that cannot be read is left out, and the log says so."""
-        many: defaultdict[tuple[str, bool], list[Entries]] = defaultdict(list)  # by pair and direction
-        for order in orders:
-            try:
-                token_in, token_out = self._tokens.get(order.token_in), self._tokens.get(order.token_out)
-                entries = entries_of(order, token_in, token_out)
-            except (UnknownTokenError, ValueError) as error:
-                _log.error("prices.order_unreadable", order_id=order.order_id, error=str(error))
-                continue
-            pair = pair_of(token_in, token_out)
-            book, sells_base = self._book(pair), pair.base == token_in
-            if order.order_id in book:
-                continue
-            if any(entry.trail_bps for entry in entries):
-                book.add(entries, sells_base=sells_base, armed_us=timestamp_us(order.created_at))
-            elif len(orders) == 1:
-                book.add(entries, sells_base=sells_base)
-            else:
-                many[pair.name, sells_base].append(entries)
-            self._look_soon(pair.name)
-        for (name, sells_base), found in many.items():
-            self._books[name].load(found, sells_base=sells_base)
+    def enter(self, order: RestingOrder) -> None:
+        """Have an order wait for its price."""
+        if (entry := self._entry(order)) is None:
+            return
+        book, entries, sells_base = entry
+        if order.order_id in book:
+            return
+        trails = any(each.trail_bps for each in entries)
+        book.add(entries, sells_base=sells_base, armed_us=timestamp_us(order.created_at) if trails else None)
+        self._look_soon(book.pair.name)
         self._follow()
+
+    def collect(self, order: RestingOrder) -> None:
+        """Have an order wait for its price from the next `enter_collected` on: many enter faster together."""
+        if (entry := self._entry(order)) is None:
+            return
+        book, entries, sells_base = entry
+        if any(each.trail_bps for each in entries):
+            self.enter(order)
+        else:
+            self._collected[book.pair.name, sells_base].append(entries)
+
+    def enter_collected(self) -> None:
+        """Enter what has been collected; what came to stand in its book meanwhile stays as it is."""
+        collected, self._collected = self._collected, defaultdict(list)
+        for (name, sells_base), found in collected.items():
+            book = self._books[name]
+            if len(book):
+                found = [entries for entries in found if entries[0].order_id not in book]
+            book.load(found, sells_base=sells_base)
+            self._look_soon(name)
+        self._follow()
+
+    def _entry(self, order: RestingOrder) -> tuple[Book, Entries, bool] | None:
+        """An order's book, what stands there for it, and its direction; one that cannot be read is left out."""
+        try:
+            token_in, token_out = self._tokens.get(order.token_in), self._tokens.get(order.token_out)
+            entries = entries_of(order, token_in, token_out)
+        except (UnknownTokenError, ValueError) as error:
+            _log.error("prices.order_unreadable", order_id=order.order_id, error=str(error))
+            return None
+        pair = pair_of(token_in, token_out)
+        return self._book(pair), entries, pair.base == token_in
 
     def remove(self, order_id: str) -> None:
         """Have an order wait no more."""

@@ -113,7 +113,7 @@ class Watch:
             return
         if order.kind is Kind.SNIPER:
             self._firing.keep(log)  # it has no time to be read
-        self._enter([resting_of(log)])
+        self._enter(resting_of(log), self._prices.enter)
 
     def refresh(self, order_id: str, seconds: float = 0.0) -> None:
         """Read an order anew, after a while, and watch it if it rests."""
@@ -133,30 +133,28 @@ class Watch:
         while page := await self._journal.resting(after, REBUILD_PAGE):
             after = page[-1].order_id
             taken += len(page)
-            sliced = [order for order in page if order.kind == Kind.TWAP]
-            self._enter([order for order in page if order.kind != Kind.TWAP])
-            for order in sliced:
-                self.refresh(order.order_id)
+            for order in page:
+                if order.kind == Kind.TWAP:
+                    self.refresh(order.order_id)
+                else:
+                    self._enter(order, self._prices.collect)
             if on_progress is not None:
                 on_progress(taken, max(total, taken))
             await asyncio.sleep(0)
+        self._prices.enter_collected()
         await self._launches.catch_up()
         return taken
 
-    def _enter(self, orders: Sequence[RestingOrder]) -> None:
-        """Put orders where they are watched; those that must wait before they may fire again wait first."""
-        now_us = self._clock.now_us()
-        priced: list[RestingOrder] = []
-        for order in orders:
-            if order.expires_at is not None:
-                self._expiries.at(timestamp_us(order.expires_at), order.order_id)
-            if order.not_before is not None and (wakes_us := timestamp_us(order.not_before)) > now_us:
-                self._pauses.at(wakes_us, order.order_id)
-            elif order.kind == Kind.SNIPER:
-                self._launches.enter(order)
-            else:
-                priced.append(order)
-        self._prices.enter(priced)
+    def _enter(self, order: RestingOrder, enter: Callable[[RestingOrder], None]) -> None:
+        """Put an order where it is watched; one that must pause before it may fire again pauses first."""
+        if order.expires_at is not None:
+            self._expiries.at(timestamp_us(order.expires_at), order.order_id)
+        if order.not_before is not None and (wakes_us := timestamp_us(order.not_before)) > self._clock.now_us():
+            self._pauses.at(wakes_us, order.order_id)
+        elif order.kind == Kind.SNIPER:
+            self._launches.enter(order)
+        else:
+            enter(order)
 
     # --- What happens to them
 

@@ -79,6 +79,15 @@ class MemoryDatabase:
         self.log.append(stored)
         return stored
 
+    def holder(self, new: NewOrder) -> DuplicateKeyError | None:
+        """Whose the keys of an order are that is to be new."""
+        holders = {self.keys[key].order_id: self.keys[key] for key in _keys(new) if key in self.keys}
+        if not holders:
+            return None
+        oldest = min(holders)
+        same = len(holders) == 1 and holders[oldest].request_hash == new.request_hash
+        return DuplicateKeyError(oldest, same)
+
     def bury(self, engine_id: str) -> None:
         self.engines.pop(engine_id, None)
 
@@ -125,10 +134,8 @@ class MemoryStore:
         if (error := _illegal(merged)) is not None:
             return error
         if first.new is not None:
-            if holders := self._holders(first.new):
-                oldest = min(holders)
-                same = len(holders) == 1 and holders[oldest].request_hash == first.new.request_hash
-                return DuplicateKeyError(oldest, same)
+            if (duplicate := self._database.holder(first.new)) is not None:
+                return duplicate
             return None if order is None else JournalError(f"order {first.order_id} exists already")
         if order is None or (order.seq, order.status) != (first.base_seq, first.base_status):
             return AppendRefusedError(f"order {first.order_id} has moved on")
@@ -139,10 +146,6 @@ class MemoryStore:
         if not held:
             return AppendRefusedError(f"order {first.order_id} is leased to another")
         return None
-
-    def _holders(self, new: NewOrder) -> dict[str, NewOrder]:
-        keys = self._database.keys
-        return {keys[key].order_id: keys[key] for key in _keys(new) if key in keys}
 
     def _store(self, merged: MergedRows) -> None:
         database = self._database
@@ -210,6 +213,9 @@ class MemoryJournal:
 
     def withdraw(self, appended: "asyncio.Future[int]") -> bool:
         return self.writer.withdraw(appended)
+
+    async def holder(self, new: NewOrder) -> DuplicateKeyError | None:
+        return self.database.holder(new)
 
     def listen(self, listener: JournalListener) -> None:
         self.writer.listen(listener)

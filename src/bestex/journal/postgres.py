@@ -37,6 +37,7 @@ from bestex.ports import (
     JournalListener,
     Lease,
     LogHead,
+    NewOrder,
     OrderFilter,
     OrderRow,
     RestingOrder,
@@ -121,10 +122,15 @@ class PostgresStore:
         except (asyncpg.PostgresError, *LOST) as error:
             await self.close()
             raise CommitUnknownError(str(error) or type(error).__name__) from error
-        if not holders:
-            return JournalError(f"order {order_id} exists already")
-        same = len(holders) == 1 and bytes(holders[0]["request_hash"]) == new.request_hash
-        return DuplicateKeyError(str(holders[0]["id"]), same)
+        return _duplicate(holders, new) or JournalError(f"order {order_id} exists already")
+
+
+def _duplicate(holders: Sequence[asyncpg.Record], new: NewOrder) -> DuplicateKeyError | None:
+    """What is wrong with an order's keys, whose holders these are."""
+    if not holders:
+        return None
+    same = len(holders) == 1 and bytes(holders[0]["request_hash"]) == new.request_hash
+    return DuplicateKeyError(str(holders[0]["id"]), same)
 
 
 class PostgresJournal:
@@ -159,6 +165,9 @@ class PostgresJournal:
 
     def withdraw(self, appended: "asyncio.Future[int]") -> bool:
         return self.writer.withdraw(appended)
+
+    async def holder(self, new: NewOrder) -> DuplicateKeyError | None:
+        return _duplicate(await self._fetch("keys", new.caller, new.idempotency_key, new.client_order_id), new)
 
     def listen(self, listener: JournalListener) -> None:
         self.writer.listen(listener)

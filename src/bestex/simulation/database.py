@@ -6,7 +6,7 @@ from contextlib import suppress
 from contextvars import Context, ContextVar
 from typing import Any, Final, ParamSpec, TypeVar
 
-from bestex.domain.errors import EngineFencedError, JournalUnavailableError
+from bestex.domain.errors import DuplicateKeyError, EngineFencedError, JournalUnavailableError
 from bestex.domain.events import Event, StoredEvent
 from bestex.domain.orders import OrderView
 from bestex.journal.memory import MemoryDatabase, MemoryJournal, MemoryStore
@@ -20,6 +20,7 @@ from bestex.ports import (
     HeldOrder,
     Lease,
     LogHead,
+    NewOrder,
     OrderFilter,
     OrderRow,
     RestingOrder,
@@ -271,6 +272,9 @@ class ProcessJournal(MemoryJournal):
 
     async def orders(self, where: OrderFilter, limit: int, before_id: str | None) -> list[OrderView]:
         return await self._calls.read(super().orders, where, limit, before_id)
+
+    async def holder(self, new: NewOrder) -> DuplicateKeyError | None:
+        return await self._calls.read(super().holder, new)
 
     async def unsettled(self) -> int:
         return await self._calls.read(super().unsettled)

@@ -6,8 +6,9 @@ from bestex.domain.errors import SlippageExceededError
 from bestex.domain.events import Changes, Event, RoutingDetail, WatchingDetail, timestamp_text, timestamp_us
 from bestex.domain.lifecycle import Status
 from bestex.domain.orders import fold
-from bestex.domain.terms import ExitLeg, ExitTerms, Kind, TimeInForce
+from bestex.domain.terms import ExitLeg, ExitTerms, Kind, Terms, TimeInForce
 from bestex.engine.errors import BadChangeError, BeyondTriggerError, NotWatchingError
+from bestex.engine.intake import OrderRequest
 from tests.support.small_engine import SOL_USDC, SmallEngine, small_engine
 
 _S = Status
@@ -257,3 +258,18 @@ async def test_two_orders_never_count_on_the_same_funds() -> None:
         assert view.failure is not None
         assert view.failure.code == "insufficient_funds"
         assert "other orders are about to spend" in view.failure.message
+
+
+async def test_a_repeated_stop_gets_its_first_answer_although_the_price_has_passed_its_trigger() -> None:
+    async with small_engine() as small:
+        small.chain.lands = False
+        small.price("100")
+        request = OrderRequest(
+            Kind.STOP, SOL_USDC.base, SOL_USDC.quote, 1_500_000_000, 50, terms=Terms(trigger_price="95")
+        )
+        first = await small.engine.intake.accept(request, "local", "key")
+        small.price("90")
+        again = await small.engine.intake.accept(request, "local", "key")
+        assert again.order_id == first.order_id
+        with pytest.raises(BeyondTriggerError):
+            await small.engine.intake.accept(request, "local", "another key")
