@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def cancel(
     context: typer.Context,
     order_ids: Annotated[
-        list[str] | None, typer.Argument(metavar="[ORDER_ID]...", help="Orders' ids.", show_default=False)
+        list[str] | None, typer.Argument(metavar="ORDER_ID", help="Orders' ids.", show_default=False)
     ] = None,
     pair: Annotated[str | None, typer.Option(help="All orders of this pair, such as SOL/USDC.")] = None,
     kind: Annotated[str | None, typer.Option(help="All orders of this kind, such as limit.")] = None,
@@ -104,7 +104,7 @@ def deadman(
     context: typer.Context,
     within: Annotated[
         str | None,
-        typer.Argument(metavar="[SECONDS]", help="When it strikes: 30, 30s, 5m, 1h.", show_default=False),
+        typer.Argument(metavar="SECONDS", help="When it strikes: 30, 30s, 5m, 1h.", show_default=False),
     ] = None,
     keep_stops: Annotated[bool, typer.Option("--keep-stops", help="Spare stops, trailing stops and exits.")] = False,
     off: Annotated[bool, typer.Option("--off", help="Disarm it.")] = False,
