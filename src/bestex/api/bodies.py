@@ -128,7 +128,7 @@ ORDER_EXAMPLES: Final[dict[str, dict[str, object]]] = {
         "amount": "300",
         "exits": {
             "takeProfit": {"gainBps": 500},
-            "stopLoss": {"lossBps": 300, "slippageBps": 200},
+            "stopLoss": {"lossBps": 300},
             "trailingStop": {"trailBps": 200},
         },
     },

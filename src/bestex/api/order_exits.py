@@ -32,7 +32,7 @@ def read_exits(order: Fields, kind: Kind, pair: Pair | None, token_in: Token | N
         pair = None
     take_profit, stop_loss = (_priced_leg(fields, name, kind) for name in ("takeProfit", "stopLoss"))
     if take_profit is not None and stop_loss is not None and pair is not None:
-        _check_order(fields, take_profit, stop_loss, buys_base=pair.base is not token_in)
+        _check_order(fields, take_profit, stop_loss, buys_base=pair.base != token_in)
     return ExitTerms(take_profit=take_profit, stop_loss=stop_loss, trailing_stop=_trailing_leg(fields))
 
 

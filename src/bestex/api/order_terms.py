@@ -159,7 +159,7 @@ def _read_limit_price(fields: Fields, asked: Asked) -> str | None:
     text = read_price(fields, "limitPrice", pair)
     if text is None or pair is None or not asked.amount_in:
         return text
-    if least_out(parse_price(text), asked.amount_in, pair, sells_base=pair.base is asked.token_in) > MAX_BASE_UNITS:
+    if least_out(parse_price(text), asked.amount_in, pair, sells_base=pair.base == asked.token_in) > MAX_BASE_UNITS:
         fields.bad("limitPrice", "no swap can pay so much for this amount")
     return text
 

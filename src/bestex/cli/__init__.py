@@ -5,7 +5,7 @@ from typing import Annotated, Final
 import typer
 
 from bestex import __version__
-from bestex.cli.commands import look, operate, serve, sim, torture, trade, verify
+from bestex.cli.commands import look, operate, rest, serve, sim, torture, trade, verify
 from bestex.cli.exit_codes import EPILOG
 
 ENGINE: Final = "Engine"
@@ -45,11 +45,15 @@ def root(
 
 
 app.command(rich_help_panel=TRADE, epilog=EPILOG)(trade.order)
+app.command(rich_help_panel=TRADE, epilog=EPILOG)(trade.snipe)
 app.command(rich_help_panel=TRADE, epilog=EPILOG)(trade.watch)
-app.command(rich_help_panel=TRADE, epilog=EPILOG)(trade.cancel)
+app.command(rich_help_panel=TRADE, epilog=EPILOG)(rest.cancel)
+app.command(rich_help_panel=TRADE, epilog=EPILOG)(rest.change)
+app.command(rich_help_panel=TRADE, epilog=EPILOG)(rest.deadman)
 app.command(rich_help_panel=LOOK, epilog=EPILOG)(look.quote)
 app.command(rich_help_panel=LOOK, epilog=EPILOG)(look.orders)
 app.command(rich_help_panel=LOOK, epilog=EPILOG)(look.show)
+app.command(rich_help_panel=LOOK, epilog=EPILOG)(look.launches)
 app.command(rich_help_panel=LOOK, epilog=EPILOG)(look.wallet)
 app.command(rich_help_panel=LOOK, epilog=EPILOG)(look.tokens)
 app.command(rich_help_panel=ENGINE)(serve.serve)

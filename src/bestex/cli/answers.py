@@ -7,9 +7,10 @@ import msgspec
 
 from bestex.cli.errors import CommandError
 from bestex.cli.exit_codes import ExitCode
-from bestex.domain.events import DETAIL_TYPES, Detail, QuoteRecord
+from bestex.domain.events import DETAIL_TYPES, Detail, QuoteRecord, Trigger
 from bestex.domain.lifecycle import ENDS, Status
 from bestex.domain.orders import OrderView
+from bestex.ports import FilterSetVerdict
 
 T = TypeVar("T")
 
@@ -17,6 +18,7 @@ T = TypeVar("T")
 class Accepted(msgspec.Struct, frozen=True, rename="camel"):
     order_id: str
     status: str
+    funds_covered: bool | None = None  # of an order that waits
 
 
 class Update(msgspec.Struct, frozen=True, rename="camel"):
@@ -93,11 +95,58 @@ class ReceiptAttempt(msgspec.Struct, frozen=True, rename="camel"):
     latency_ms: dict[str, float | None] = {}  # by stage
 
 
+class Firing(Trigger, frozen=True, rename="camel", kw_only=True):
+    """What a trigger saw."""
+
+    attempt: int
+    at: str = ""
+
+
 class Receipt(msgspec.Struct, frozen=True, rename="camel"):
     order_id: str
     status: str
+    triggers: list[Firing] = []
     attempts: list[ReceiptAttempt] = []
     latency_ms: dict[str, float | None] = {}
+
+
+class CancelledOrders(msgspec.Struct, frozen=True, rename="camel"):
+    cancelled: list[str] = []
+    cancel_requested: list[str] = []
+
+
+class DeadManState(msgspec.Struct, frozen=True, rename="camel"):
+    armed: bool
+    due_at: str | None = None
+    keep_stops: bool = False
+
+
+class MeasuredLaunch(msgspec.Struct, frozen=True):
+    liquidity: str
+
+
+class SinceListed(msgspec.Struct, frozen=True, rename="camel"):
+    paid: str
+    worth_now: str
+    change_percent: float
+
+
+class SeenLaunch(msgspec.Struct, frozen=True, rename="camel"):
+    mint: str
+    ticker: str
+    venue: str
+    quote: str
+    listed_at: str
+    measured: MeasuredLaunch
+    verdicts: list[FilterSetVerdict] = []
+    migrated_from: str | None = None
+    bought_by: int = 0
+    since_listed: SinceListed | None = None
+
+
+class LaunchesPage(msgspec.Struct, frozen=True, rename="camel"):
+    data: list[SeenLaunch]
+    next_cursor: str | None = None
 
 
 class TokenBalance(msgspec.Struct, frozen=True):

@@ -76,8 +76,8 @@ class EngineClient:
     async def patch(self, path: str, body: Mapping[str, object]) -> Answer:
         return await self._send("PATCH", path, body=body)
 
-    async def delete(self, path: str) -> Answer:
-        return await self._send("DELETE", path)
+    async def delete(self, path: str, query: Mapping[str, str] | None = None) -> Answer:
+        return await self._send("DELETE", path, query=query)
 
     async def place_order(self, order: Mapping[str, object], idempotency_key: str, on_retry: RetryListener) -> Answer:
         """Post an order, again if need be: the key makes every repetition the same order.

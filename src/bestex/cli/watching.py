@@ -15,7 +15,7 @@ from bestex.cli.errors import EngineUnavailableError
 from bestex.cli.exit_codes import ExitCode, exit_code_of
 from bestex.cli.order_stream import OrderStream
 from bestex.cli.terminal import Terminal
-from bestex.cli.views.steps import Step, Swap, step_of, swap_of_steps, swap_of_view
+from bestex.cli.views.steps import Step, Swap, step_of, swap_after, swap_of_view
 from bestex.cli.views.text import styled
 from bestex.cli.views.timeline import step_text, timeline_view
 from bestex.domain.lifecycle import ENDS
@@ -135,8 +135,7 @@ class PlainLines:
             self._has_begun = True
         if self._accepted_us is None:
             self._accepted_us = step.at_us
-        if self._swap is None:
-            self._swap = swap_of_steps((step,))
+        self._swap = swap_after(self._swap, step)
         self._console.out(step_text(step, self._swap, self._accepted_us, self._console), highlight=False)
 
     def trouble(self, text: str) -> None:

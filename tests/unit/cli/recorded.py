@@ -200,6 +200,35 @@ INVALID = {
     ],
 }
 
+LAUNCH: dict[str, Any] = {
+    "mint": "7vfCXTUXx5WJV5JADk17DUJ4ksgau7utNKj4b963voxs",
+    "name": "Dog in a Hat",
+    "ticker": "HAT",
+    "venue": "raydium",
+    "pool": "9wFF",
+    "quote": "SOL",
+    "listedAt": "2026-11-22T18:07:00.000Z",
+    "seenAt": "2026-11-22T18:07:00.400Z",
+    "slot": 77,
+    "migratedFrom": None,
+    "measured": {"liquidity": "12.5", "creator": "4Nd1"},
+    "verdicts": [
+        {
+            "filters": {"minLiquidity": "20"},
+            "orders": 0,
+            "passed": False,
+            "checks": [
+                {"filter": "minLiquidity", "wanted": "20", "measured": "12.5", "passed": False},
+                {"filter": "mintAuthorityRevoked", "wanted": "true", "measured": "true", "passed": True},
+                {"filter": "freezeAuthorityRevoked", "wanted": "true", "measured": "false", "passed": False},
+            ],
+        },
+        {"filters": {}, "orders": 2, "passed": True, "checks": []},
+    ],
+    "boughtBy": 2,
+    "sinceListed": {"paid": "1", "worthNow": "1.23456789", "changePercent": 23.45},
+}
+
 
 def unavailable(code: str) -> dict[str, Any]:
     return {"type": f"/problems/{code}", "title": f"503 for {code}", "status": 503}

@@ -14,6 +14,7 @@ from tests.unit.cli.recorded import (
     FAILED_ORDER,
     HAPPY,
     INVALID,
+    LAUNCH,
     NOT_FOUND,
     ORDER,
     ORDER_ID,
@@ -187,6 +188,137 @@ def test_an_order_that_was_surely_not_taken_says_so(engine: FakeEngine, bestex: 
     assert "nothing was ordered" in result.stderr
 
 
+@pytest.mark.parametrize(
+    ("words", "fields"),
+    [
+        (["--limit", "150"], {"kind": "limit", "limitPrice": "150"}),
+        (["--limit", "150", "--ioc"], {"kind": "limit", "limitPrice": "150", "timeInForce": "IOC"}),
+        (["--min-out", "200"], {"kind": "limit", "minAmountOut": "200"}),
+        (
+            ["--stop", "120", "--limit", "118", "--allow-immediate"],
+            {"kind": "stop", "triggerPrice": "120", "limitPrice": "118", "allowImmediate": True},
+        ),
+        (["--take-profit", "200"], {"kind": "takeProfit", "triggerPrice": "200"}),
+        (["--trail", "500"], {"kind": "trailingStop", "trailBps": 500}),
+        (
+            ["--slices", "5", "--every", "2", "--on-slice-failure", "stop"],
+            {"kind": "twap", "slices": 5, "intervalSeconds": 2, "onSliceFailure": "stop"},
+        ),
+        (
+            ["--expires", "2027-01-01T00:00:00Z", "--exit-take-profit", "5%", "--exit-stop-loss", "140"],
+            {
+                "expiresAt": "2027-01-01T00:00:00Z",
+                "exits": {"takeProfit": {"gainBps": 500}, "stopLoss": {"triggerPrice": "140"}},
+            },
+        ),
+    ],
+)
+def test_the_options_of_order_say_its_kind(
+    engine: FakeEngine, bestex: Bestex, words: list[str], fields: dict[str, object]
+) -> None:
+    engine.answer(EXECUTE, {**ACCEPTED, "status": "watching"}, 202)
+    result = bestex("order", "SOL", "USDC", "1.5", *words)
+    assert result.stdout == f"order {ORDER_ID} watching\n"
+    common = {"tokenIn": "SOL", "tokenOut": "USDC", "amount": "1.5", "slippageBps": 50}
+    assert engine.requests[0][2] == common | fields
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--limit", "1", "--min-out", "1"],
+        ["--stop", "1", "--take-profit", "1"],
+        ["--slices", "5"],
+        ["--every", "5"],
+        ["--ioc", "--expires", "10m"],
+        ["--exit-stop-loss", "all%"],
+    ],
+)
+def test_an_order_that_contradicts_itself_is_bad_usage(engine: FakeEngine, bestex: Bestex, words: list[str]) -> None:
+    assert bestex("order", "SOL", "USDC", "1.5", *words).exit_code == 2
+    assert engine.requests == []
+
+
+def test_an_order_that_the_wallet_does_not_cover_now_says_so(engine: FakeEngine, bestex: Bestex) -> None:
+    engine.answer(EXECUTE, {**ACCEPTED, "status": "watching", "fundsCovered": False}, 202)
+    assert "does not hold now" in bestex("order", "SOL", "USDC", "1.5", "--limit", "150").stderr
+
+
+def test_snipe_sends_its_filters_and_exits(engine: FakeEngine, bestex: Bestex) -> None:
+    engine.answer(EXECUTE, ACCEPTED, 202)
+    words = (
+        "snipe 0.5 --min-liquidity 20 --mint-revoked --freeze-revoked --lp-secure --top-holders 3000 --creator a"
+        " --creator b --deny-creator c --min-age 1 --max-age 60 --passes 2 --migrations --exit-take-profit 50%"
+    )
+    assert bestex(*words.split()).exit_code == 0
+    assert engine.requests[0][2] == {
+        "tokenIn": "SOL",
+        "amount": "0.5",
+        "kind": "sniper",
+        "slippageBps": 500,
+        "filters": {
+            "minLiquidity": "20",
+            "mintAuthorityRevoked": True,
+            "freezeAuthorityRevoked": True,
+            "lpBurntOrLocked": True,
+            "topHoldersMaxBps": 3000,
+            "creatorsAllowed": ["a", "b"],
+            "creatorsDenied": ["c"],
+            "minAgeSeconds": 1,
+            "maxAgeSeconds": 60,
+            "consecutivePasses": 2,
+        },
+        "migrations": True,
+        "exits": {"takeProfit": {"gainBps": 5000}},
+    }
+    bestex("snipe", "0.5", "--mint", "M1nt")
+    assert "filters" not in engine.requests[1][2]
+    bestex("snipe", "0.5", "--any")
+    assert engine.requests[2][2]["filters"] == {}
+
+
+@pytest.mark.parametrize("words", [[], ["--any", "--lp-secure"], ["--any", "--mint", "M1nt"]])
+def test_a_snipe_of_anything_must_say_so(engine: FakeEngine, bestex: Bestex, words: list[str]) -> None:
+    assert bestex("snipe", "0.5", *words).exit_code == 2
+    assert engine.requests == []
+
+
+# --- resting orders -------------------------------------------------------------------------------------------
+
+
+def test_several_orders_are_cancelled_although_one_is_refused(engine: FakeEngine, bestex: Bestex) -> None:
+    engine.answer(f"DELETE {THE_ORDER}", {**ORDER, "status": "cancelled"})
+    engine.answer("DELETE /api/orders/other", NOT_FOUND, 404)
+    result = bestex("cancel", "other", ORDER_ID)
+    assert result.exit_code == 3
+    assert "other:" in result.stderr
+    assert result.stdout == f"{ORDER_ID} cancelled\n"
+
+
+@pytest.mark.parametrize(
+    "words", [[], ["--all", "--kind", "limit"], [ORDER_ID, "--all"], [ORDER_ID, "--pair", "SOL/USDC"]]
+)
+def test_which_orders_are_cancelled_must_be_clear(engine: FakeEngine, bestex: Bestex, words: list[str]) -> None:
+    assert bestex("cancel", *words).exit_code == 2
+    assert engine.requests == []
+
+
+def test_a_change_sends_what_is_said_and_nothing_else(engine: FakeEngine, bestex: Bestex) -> None:
+    engine.answer(f"PATCH {THE_ORDER}", {**ORDER, "status": "watching", "kind": "limit", "limitPrice": "151"})
+    assert "limit 151 USDC per SOL" in bestex("change", ORDER_ID, "--limit", "151", "--slippage-bps", "0").stdout
+    assert engine.requests[0][2] == {"limitPrice": "151", "slippageBps": 0}
+    assert bestex("change", ORDER_ID).exit_code == 2
+    assert bestex("change", ORDER_ID, "--limit", "1", "--min-out", "1").exit_code == 2
+
+
+def test_a_dead_man_switch_takes_seconds_and_says_whether_stops_stay(engine: FakeEngine, bestex: Bestex) -> None:
+    engine.answer("POST /api/deadman", {"armed": True, "dueAt": "2026-11-22T18:07:30.000Z", "keepStops": True})
+    assert "stops and exits stay" in bestex("deadman", "5m", "--keep-stops").stdout
+    assert engine.requests[0][2] == {"seconds": 300, "keepStops": True}
+    for words in (["soon"], ["0"], ["30s", "--off"], ["--keep-stops"]):
+        assert bestex("deadman", *words).exit_code == 2
+
+
 # --- watch ----------------------------------------------------------------------------------------------------
 
 
@@ -238,6 +370,17 @@ def test_watching_an_unknown_order_ends_with_3(engine: FakeEngine, bestex: Beste
             "slippage_exceeded",
         ),
         (["cancel", ORDER_ID], f"DELETE {THE_ORDER}", {**ORDER, "status": "cancelled"}, "cancelled"),
+        (
+            ["cancel", "--pair", "SOL/USDC", "--kind", "limit"],
+            "DELETE /api/orders?pair=SOL/USDC&kind=limit",
+            {"cancelled": ["a"], "cancelRequested": ["b"]},
+            "1 cancelled, 1 signed already",
+        ),
+        (["cancel", "--all"], "DELETE /api/orders?all=true", {"cancelled": [], "cancelRequested": []}, "no orders"),
+        (["deadman"], "GET /api/deadman", {"armed": False}, "not armed"),
+        (["deadman", "--off"], "DELETE /api/deadman", {"armed": False}, "not armed"),
+        (["launches", "--mint", "M"], "GET /api/launches?mint=M&limit=20", {"data": [LAUNCH]}, "minLiquidity 12.5"),
+        (["orders", "--parent", "p"], "GET /api/orders?parentId=p&limit=20", {"data": []}, "no orders"),
         (["wallet"], "GET /api/wallet", WALLET, "wa11et"),
         (["tokens"], "GET /api/tokens", {"data": [{"symbol": "SOL", "mint": "So1", "decimals": 9}]}, "So1"),
         (["sim", "status"], "GET /api/sim", WORLD, "instant, seed 7"),
@@ -268,6 +411,20 @@ def test_show_gathers_order_history_and_receipt(engine: FakeEngine, bestex: Best
     assert "latency budget" in bestex("show", ORDER_ID).stdout
     shown = json.loads(bestex("show", ORDER_ID, "--json").stdout)
     assert shown == {"order": ORDER, "history": {"data": HAPPY}, "receipt": RECEIPT}
+
+
+def test_show_lists_the_slices_of_a_sliced_order(engine: FakeEngine, bestex: Bestex) -> None:
+    sliced = {**ORDER, "kind": "twap", "slices": 2, "intervalSeconds": 5, "slicesBegun": 1, "status": "watching"}
+    children = {"data": [{**ORDER, "orderId": "ch1ld", "parentId": ORDER_ID, "sliceNumber": 1}], "nextCursor": None}
+    engine.answer(f"GET {THE_ORDER}", sliced)
+    engine.answer(f"GET {THE_ORDER}/history", {"data": HAPPY[:1]})
+    engine.answer(f"GET {THE_ORDER}/receipt", {"orderId": ORDER_ID, "status": "watching"})
+    engine.answer("GET /api/orders", children)
+    shown = bestex("show", ORDER_ID).stdout
+    assert "1 of 2 begun" in shown
+    assert "1  ch1ld  confirmed" in shown
+    assert json.loads(bestex("show", ORDER_ID, "--json").stdout)["children"] == children
+    assert f"GET /api/orders?parentId={ORDER_ID}&limit=500" in engine.calls
 
 
 def test_an_order_that_is_not_there_ends_with_3(engine: FakeEngine, bestex: Bestex) -> None:
@@ -379,8 +536,12 @@ def test_help_names_every_command_and_the_exit_codes(bestex: Bestex) -> None:
     for name in [
         "serve",
         "order",
+        "snipe",
         "watch",
         "cancel",
+        "change",
+        "deadman",
+        "launches",
         "quote",
         "orders",
         "show",

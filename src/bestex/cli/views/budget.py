@@ -18,6 +18,7 @@ def budget_view(receipt: Receipt) -> RenderableType:
     """Stages from top to bottom, each where it lies in the order's time; with several attempts, one after the other."""
     rows = _rows(receipt)
     whole = sum(spent for _, spent, _ in rows)
+    watched = receipt.latency_ms.get("watch")
     table = Table.grid(padding=(0, 2))
     table.add_column()
     table.add_column(justify="right")
@@ -28,6 +29,8 @@ def budget_view(receipt: Receipt) -> RenderableType:
         for note in notes:
             table.add_row(Text(f"  {clean(note)}", style="dim"), "", "")
         behind += spent
+        if name == "queue" and watched is not None:  # not drawn: it may be days
+            table.add_row(Text("watch"), Text(_spent_text(watched)), Text("until it fired", style="dim"))
     total = receipt.latency_ms.get("total")
     if total is not None:
         table.add_row(Text("total", style="bold"), Text(_spent_text(total), style="bold"), "")

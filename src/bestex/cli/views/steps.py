@@ -8,7 +8,8 @@ from rich.text import Text
 
 from bestex.cli.answers import Update, detail_of
 from bestex.cli.views.quotes import quote_reasons, quote_table
-from bestex.cli.views.text import clean, price_text, request_text, slippage_text, styled
+from bestex.cli.views.terms import request_text, terms_texts, trigger_text
+from bestex.cli.views.text import clean, price_text, slippage_text, styled
 from bestex.domain.events import (
     LOST,
     AttemptStory,
@@ -21,6 +22,7 @@ from bestex.domain.events import (
     PendingDetail,
     RoutingDetail,
     SubmittedDetail,
+    Trigger,
     WatchingDetail,
 )
 from bestex.domain.lifecycle import Status
@@ -53,12 +55,15 @@ def swap_of_view(order: OrderView) -> Swap:
     return Swap(order.token_in, order.token_out, order.pair)
 
 
-def swap_of_steps(steps: tuple[Step, ...]) -> Swap | None:
-    """From the `pending` event, if it is among them."""
-    for step in steps:
-        if isinstance(step.detail, PendingDetail):
-            return Swap(step.detail.token_in, step.detail.token_out, step.detail.pair)
-    return None
+def swap_after(swap: Swap | None, step: Step) -> Swap | None:
+    """What is known of the swap behind `step`: `pending` names it, and the launch that a sniper fired on."""
+    match step.detail:
+        case PendingDetail() as pending:
+            return Swap(pending.token_in, pending.token_out, pending.pair)
+        case RoutingDetail(trigger=Trigger(mint=str() as mint, pair=pair)) if swap is not None:
+            return Swap(swap.token_in, mint, pair or swap.pair)
+        case _:
+            return swap
 
 
 def step_lines(step: Step, swap: Swap | None, *, quotes: bool = True) -> list[RenderableType]:
@@ -68,7 +73,7 @@ def step_lines(step: Step, swap: Swap | None, *, quotes: bool = True) -> list[Re
         case PendingDetail() as pending:
             return [_pending(pending)]
         case RoutingDetail() as routing:
-            return _routing(step, routing, quotes=quotes)
+            return _routing(step, routing, swap, quotes=quotes)
         case BuildingDetail() as building:
             return _building(building, token_out, quotes=quotes)
         case SubmittedDetail() as submitted:
@@ -80,9 +85,10 @@ def step_lines(step: Step, swap: Swap | None, *, quotes: bool = True) -> list[Re
         case CancelledDetail() as cancelled:
             return _cancelled(cancelled)
         case WatchingDetail() as watching:
-            return [] if watching.reason is None else [styled(watching.reason, "yellow")]
+            return _watching(watching, token_in, quotes=quotes)
         case ExpiredDetail() as expired:
-            return [styled(expired.reason)]
+            given_up = [_given_up(expired.previous)] if expired.previous is not None else []
+            return [*given_up, styled(expired.reason)]
         case dict() as unknown:
             return [styled(f"{name}: {value}") for name, value in unknown.items()]
         case _:
@@ -103,15 +109,41 @@ def _given_up(previous: AttemptStory) -> Text:
 
 
 def _pending(pending: PendingDetail) -> Text:
-    text = styled(request_text(pending.side, pending.amount, pending.token_in, pending.token_out))
+    text = styled(request_text(pending))
     text.append(f" · {clean(pending.kind)} · slippage at most {pending.slippage_bps} bps")
+    for demand in terms_texts(pending):
+        text.append(f" · {clean(demand)}")
     if pending.client_order_id is not None:
         text.append(f" · {clean(pending.client_order_id)}", style="dim")
     return text
 
 
-def _routing(step: Step, routing: RoutingDetail, *, quotes: bool) -> list[RenderableType]:
+def _watching(watching: WatchingDetail, token_in: str, *, quotes: bool) -> list[RenderableType]:
+    """Why it waits again, or what changed while it does."""
     lines: list[RenderableType] = []
+    if watching.previous is not None:
+        lines.append(_given_up(watching.previous))
+        lines += _unused_quotes(watching.previous) if quotes else []
+    elif watching.reason is not None:
+        lines.append(styled(watching.reason, "yellow"))
+    if watching.not_before is not None:
+        lines.append(styled(f"does not fire again before {watching.not_before}", "dim"))
+    if watching.changes is not None:
+        changed = msgspec.to_builtins(watching.changes)
+        lines.append(styled("changed: " + ", ".join(f"{name} {value}" for name, value in changed.items())))
+    if watching.slice is not None:
+        part = watching.slice
+        lines.append(styled(f"slice {part.number}: {part.amount} {token_in}".rstrip() + f" · {part.order_id}"))
+    if watching.cancel_requested:
+        lines.append(Text("cancel requested: no further slice will begin", style="yellow"))
+    return lines
+
+
+def _routing(step: Step, routing: RoutingDetail, swap: Swap | None, *, quotes: bool) -> list[RenderableType]:
+    lines: list[RenderableType] = []
+    if routing.trigger is not None:
+        told = trigger_text(routing.trigger, swap.pair if swap is not None else None)
+        lines.append(Text.assemble(("fired: ", "bold"), clean(told)))
     previous = routing.previous
     if previous is not None:
         lines.append(_given_up(previous))
@@ -162,9 +194,14 @@ def _confirmed(confirmed: ConfirmedDetail, swap: Swap | None, token_in: str, tok
     if confirmed.amount_out is not None:
         amounts = f"{confirmed.amount_in} {token_in}".rstrip() + " → " + f"{confirmed.amount_out} {token_out}".rstrip()
         price = price_text(confirmed.executed_price or "?", swap.pair if swap is not None else None)
-        facts = [slippage_text(confirmed.slippage_bps or 0.0), f"fee {confirmed.fee_paid} SOL"]
-        rest = styled(" · ".join([*facts, confirmed.venue] if confirmed.venue is not None else facts))
-        lines += [Text.assemble((clean(amounts), "bold green"), clean(f" at {price}")), rest]
+        facts = [
+            f"{confirmed.filled_slices} slices filled" if confirmed.filled_slices is not None else None,
+            slippage_text(confirmed.slippage_bps) if confirmed.slippage_bps is not None else None,
+            f"fee {confirmed.fee_paid} SOL" if confirmed.fee_paid is not None else None,
+            confirmed.venue,
+        ]
+        lines.append(Text.assemble((clean(amounts), "bold green"), clean(f" at {price}")))
+        lines.append(styled(" · ".join(fact for fact in facts if fact is not None)))
     if confirmed.commitment == LOST:
         lines.append(Text(f"{LOST} to a fork", style="bold red"))
     elif confirmed.commitment != Status.CONFIRMED:

@@ -72,13 +72,6 @@ def price_text(executed_price: str, pair: str | None) -> str:
     return f"{executed_price} {quote} per {base}" if slash else executed_price
 
 
-def request_text(side: str, amount: str, token_in: str, token_out: str) -> str:
-    """What was ordered, in words that cannot be read the wrong way round."""
-    if side == "buy":
-        return f"buy {token_out} with {amount} {token_in}"
-    return f"sell {amount} {token_in} for {token_out}"
-
-
 def plain_table(*columns: str, numbers: frozenset[str] = frozenset(), folding: frozenset[str] = frozenset()) -> Table:
     """A table without lines; the columns in `numbers` stand to the right, those in `folding` may take more lines."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")

@@ -8,15 +8,17 @@ from rich.console import Console, Group, RenderableType
 from rich.padding import Padding
 from rich.text import Text
 
-from bestex.cli.views.steps import Step, Swap, step_lines, swap_of_steps
+from bestex.cli.views.steps import Step, Swap, step_lines, swap_after
 from bestex.cli.views.text import STATUS_MARKS, STATUS_STYLES, clean, duration_text
-from bestex.domain.lifecycle import ENDS
+from bestex.domain.lifecycle import ENDS, Status
 
 BAR_WIDTH_MAX: Final = 40
+WATCH_DRAWN_MIN_US: Final = 1_000_000
+"""A wait up to this is drawn to scale, and so is one that took no longer than all the rest."""
 _TIME_WIDTH: Final = 10
 _STATUS_WIDTH: Final = 10
-_INDENT: Final = _TIME_WIDTH + 4  # where the words of a step begin: under its status
-_BESIDE_BAR: Final = _INDENT + _STATUS_WIDTH + 1 + 11
+_BEHIND_TIME: Final = 4  # the words of a step begin under its status
+_SPENT_WIDTH: Final = 10
 
 
 def timeline_view(
@@ -35,46 +37,58 @@ def timeline_view(
     """
     if not steps:
         return Group()
-    swap = swap if swap is not None else swap_of_steps(tuple(steps))
     began_us = accepted_us if accepted_us is not None else steps[0].at_us
     running = now_us is not None and steps[-1].status not in ENDS
     until_us = max(steps[-1].at_us, now_us) if running and now_us is not None else steps[-1].at_us
     ends_us = [after.at_us for _, after in pairwise(steps)] + [until_us]
-    bar_width = max(min(width - _BESIDE_BAR, BAR_WIDTH_MAX), 8)
+    drawn_us = _drawn_us(steps, ends_us)
+    time_width = max(_TIME_WIDTH, *(len(_since(step, began_us)) for step in steps))
+    spent = [duration_text(end_us - step.at_us) for step, end_us in zip(steps, ends_us, strict=True)]
+    spent_width = max(_SPENT_WIDTH, *map(len, spent))
+    indent = time_width + _BEHIND_TIME
+    bar_width = max(min(width - indent - _STATUS_WIDTH - spent_width - 2, BAR_WIDTH_MAX), 8)
     rows: list[RenderableType] = []
-    for step, end_us in zip(steps, ends_us, strict=True):
+    behind_us = max(steps[0].at_us - began_us, 0)
+    whole_us = behind_us + sum(drawn_us)
+    for step, end_us, length_us, lasted in zip(steps, ends_us, drawn_us, spent, strict=True):
         is_last = step is steps[-1]
-        row = _headline(step, began_us, is_running=running and is_last)
+        swap = swap_after(swap, step)
+        row = _headline(step, began_us, time_width, is_running=running and is_last)
         if not is_last or running:
-            span = (step.at_us - began_us, end_us - began_us)
-            row.append(_bar(span, until_us - began_us, bar_width), style=STATUS_STYLES.get(step.status, ""))
-            row.append(f" {duration_text(end_us - step.at_us):>10}", style="dim")
+            sign = "┅" if length_us < end_us - step.at_us else "━"
+            bar = _bar((behind_us, behind_us + length_us), whole_us, bar_width, sign)
+            row.append(bar, style=STATUS_STYLES.get(step.status, ""))
+            row.append(f" {lasted:>{spent_width}}", style="dim")
+        behind_us += length_us
         rows.append(row)
         lines = step_lines(step, swap, quotes=quotes)
-        rows += [Padding(line, (0, 0, 0, _INDENT)) for line in lines]
+        rows += [Padding(line, (0, 0, 0, indent)) for line in lines]
     return Group(*rows)
 
 
 def step_text(step: Step, swap: Swap | None, began_us: int, console: Console) -> str:
     """One step for a pipe or a log: its row, and its words on lines of their own."""
-    lines = step_lines(step, swap)
+    lines, indent = step_lines(step, swap), _TIME_WIDTH + _BEHIND_TIME
     with console.capture() as capture:
         console.print(_headline(step, began_us), soft_wrap=True)
         for line in lines:
             if isinstance(line, Text):
-                console.print(Text(" " * _INDENT) + line, soft_wrap=True)
+                console.print(Text(" " * indent) + line, soft_wrap=True)
             else:
-                console.print(Padding(line, (0, 0, 0, _INDENT)))
+                console.print(Padding(line, (0, 0, 0, indent)))
     return "\n".join(row.rstrip() for row in capture.get().splitlines())
 
 
-def _headline(step: Step, began_us: int, *, is_running: bool = False) -> Text:
+def _since(step: Step, began_us: int) -> str:
+    return f"+{duration_text(max(step.at_us - began_us, 0))}"
+
+
+def _headline(step: Step, began_us: int, time_width: int = _TIME_WIDTH, *, is_running: bool = False) -> Text:
     style = STATUS_STYLES.get(step.status, "")
     mark = STATUS_MARKS.get(step.status, "○" if is_running else "●")
-    since = f"+{duration_text(max(step.at_us - began_us, 0))}"
     status = clean(step.status)
     return Text.assemble(
-        (f"{since:>{_TIME_WIDTH}}", "dim"),
+        (f"{_since(step, began_us):>{time_width}}", "dim"),
         "  ",
         (mark, style),
         " ",
@@ -83,12 +97,21 @@ def _headline(step: Step, began_us: int, *, is_running: bool = False) -> Text:
     )
 
 
-def _bar(span_us: tuple[int, int], total_us: int, width: int) -> str:
+def _drawn_us(steps: Sequence[Step], ends_us: Sequence[int]) -> list[int]:
+    """How long each step is drawn: what waits for hours must not make the rest invisible."""
+    lasted = [max(end_us - step.at_us, 0) for step, end_us in zip(steps, ends_us, strict=True)]
+    watched = [step.status == Status.WATCHING for step in steps]
+    others_us = sum(each for each, waits in zip(lasted, watched, strict=True) if not waits)
+    most_us = max(others_us, WATCH_DRAWN_MIN_US)
+    return [min(each, most_us) if waits else each for each, waits in zip(lasted, watched, strict=True)]
+
+
+def _bar(span_us: tuple[int, int], total_us: int, width: int, long_sign: str) -> str:
     """The part of `width` columns that stands for `span_us` of `total_us`; whatever took time is at least a tick."""
     start_us, end_us = span_us
     if total_us <= 0:
         return " " * width
     first = min(start_us * width // total_us, width - 1)
     last = max(-(-end_us * width // total_us), first + 1)
-    sign = "━" if end_us - start_us > total_us // (2 * width) else "╸"
+    sign = long_sign if end_us - start_us > total_us // (2 * width) else "╸"
     return " " * first + sign * (last - first) + " " * (width - last)

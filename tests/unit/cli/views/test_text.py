@@ -2,7 +2,7 @@
 
 import pytest
 
-from bestex.cli.views.text import age_text, clean, duration_text, price_text, request_text, slippage_text
+from bestex.cli.views.text import age_text, clean, duration_text, price_text, slippage_text
 
 
 @pytest.mark.parametrize(
@@ -34,11 +34,6 @@ def test_slippage_says_which_way() -> None:
     assert slippage_text(1.73) == "1.73 bps worse than quoted"
     assert slippage_text(-0.5) == "0.50 bps better than quoted"
     assert slippage_text(0) == "exactly as quoted"
-
-
-def test_a_request_cannot_be_read_the_wrong_way_round() -> None:
-    assert request_text("sell", "1.5", "SOL", "USDC") == "sell 1.5 SOL for USDC"
-    assert request_text("buy", "100", "USDC", "SOL") == "buy SOL with 100 USDC"
 
 
 def test_a_price_names_both_tokens() -> None:
