@@ -428,6 +428,22 @@ async def test_a_migrated_pool_trades_at_the_other_venue_at_the_same_price(open_
     assert sol_for(world, launch, units // 100) == pytest.approx(before, rel=0.002)
 
 
+async def test_a_pool_whose_liquidity_was_pulled_moves_with_what_is_left_and_loses_no_more() -> None:
+    world = await open_world(launch_every_s=0)
+    world.start()
+    begun = [await launched(world, LaunchWish(liquidity="500", lp_burnt_bps=0, lp_locked_bps=0)) for _ in range(12)]
+    await world.pass_time(500)
+    seen = [world.world.market_data.look_again(launch.pool) for launch in begun]
+    pulled = min((launch for launch in seen if launch is not None), key=lambda launch: launch.liquidity)
+    assert pulled.liquidity < 10 * 10**9
+    moved = await migrated(world, pulled.token.mint)
+    await world.pass_time(1)
+    again = world.world.market_data.look_again(moved.pool)
+    assert again is not None
+    assert again.liquidity == pytest.approx(pulled.liquidity, rel=0.1)
+    await world.close()
+
+
 async def test_a_swap_that_finds_its_pool_gone_lands_with_an_error_also_when_the_token_came_back(
     open_case: OpenWorld,
 ) -> None:

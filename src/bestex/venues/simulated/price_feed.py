@@ -17,6 +17,8 @@ from bestex.venues.simulated.slots import SlotClock
 
 TICK_US_MIN: Final = 100_000
 """Between two ticks of a pair that nothing moved but time: prices hardly move in less."""
+PAIRS_AT_ONCE: Final = 4
+"""Pairs that tick before others may run: what listeners do with many must not keep everybody waiting."""
 
 
 class PriceFeed:
@@ -89,9 +91,10 @@ class PriceFeed:
             await self._follows.wait()
             since_us = (self._clock.now_us() - self._slots.anchor_us) % self._every_us
             await self._clock.sleep((self._every_us - since_us) / 1e6)
-            for pair in list(self._followed.values()):
+            for number, pair in enumerate(list(self._followed.values()), 1):
                 self._tell(pair)
-                await asyncio.sleep(0)  # what listeners do with many pairs must not keep others waiting
+                if number % PAIRS_AT_ONCE == 0:
+                    await asyncio.sleep(0)
 
     async def _tick_by_moves(self) -> None:
         while True:

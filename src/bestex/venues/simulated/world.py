@@ -8,25 +8,19 @@ from typing import Final, Literal
 
 import msgspec
 
-from bestex.domain.errors import ChainUnreachableError
-from bestex.domain.launches import Launch
-from bestex.domain.money import MAX_BASE_UNITS, format_amount
-from bestex.domain.tokens import Pair, Token, TokenRegistry
+from bestex.domain.tokens import TokenRegistry
 from bestex.ports import (
-    Balance,
     Chain,
     Clock,
-    LaunchWish,
     Simulation,
-    SimulationStatus,
     Venue,
     Wallet,
-    WalletTransaction,
 )
 from bestex.venues.simulated import base58
 from bestex.venues.simulated.agenda import Agenda
 from bestex.venues.simulated.books import Books
 from bestex.venues.simulated.chain import SimulatedChain
+from bestex.venues.simulated.control import Control
 from bestex.venues.simulated.faults import Faults
 from bestex.venues.simulated.launch_nature import Schedule
 from bestex.venues.simulated.launches import Launches
@@ -41,8 +35,9 @@ from bestex.venues.simulated.ledger import (
 from bestex.venues.simulated.market import VENUES, Market
 from bestex.venues.simulated.market_data import SimulatedMarketData
 from bestex.venues.simulated.price_feed import PriceFeed
-from bestex.venues.simulated.slots import BLOCKHASH_SLOTS_MAX, SlotClock, block_height
+from bestex.venues.simulated.slots import BLOCKHASH_SLOTS_MAX, SlotClock
 from bestex.venues.simulated.venue import SimulatedVenue
+from bestex.venues.simulated.wallet import PaperWallet
 
 ProfileName = Literal["realistic", "instant"]
 
@@ -70,45 +65,6 @@ LAUNCH_EVERY_S: Final[Mapping[ProfileName, int]] = {"realistic": 120, "instant":
 
 _FIRST_SLOT: Final = 1_000
 """Slot 0 is before everything: what claims to know nothing says 0. There are old blockhashes from the start."""
-
-
-class PaperWallet:
-    """`Wallet` of the simulated chain."""
-
-    def __init__(self, address: str, books: Books) -> None:
-        self.address = address
-        self._books = books
-
-    def held(self, mint: str) -> int | None:
-        return self._books.balances.get(mint, 0)
-
-    async def balances(self) -> list[Balance]:
-        return [Balance(mint, units) for mint, units in self._books.balances.items()]
-
-    async def history(self, before: str | None, limit: int) -> list[WalletTransaction]:
-        try:
-            rows = await self._books.latest(before, limit)
-        except LedgerUnavailableError as error:
-            raise ChainUnreachableError(f"the simulated chain's ledger is away: {error}") from error
-        return [
-            WalletTransaction(
-                row.signature,
-                row.slot,
-                row.landed_us,
-                row.order_id,
-                row.attempt,
-                row.venue,
-                row.pool,
-                row.mint_in,
-                row.mint_out,
-                row.asked_in or row.amount_in,
-                row.amount_in,
-                row.amount_out,
-                row.network_fee,
-                row.error,
-            )
-            for row in rows
-        ]
 
 
 class SimulatedWorld:
@@ -164,84 +120,6 @@ class SimulatedWorld:
             pass  # what is not stored was shown to nobody
         finally:
             await self._ledger.close()
-
-
-class Control:
-    """`Simulation`: the handles on the simulated world."""
-
-    def __init__(
-        self,
-        *,
-        profile: ProfileName,
-        seed: int,
-        clock: Clock,
-        market: Market,
-        chain: SimulatedChain,
-        books: Books,
-        launches: Launches,
-        faults: Faults,
-    ) -> None:
-        self._profile: ProfileName = profile
-        self._seed = seed
-        self._clock = clock
-        self._market = market
-        self._chain = chain
-        self._books = books
-        self._launches = launches
-        self._faults = faults
-
-    async def status(self) -> SimulationStatus:
-        view = self._chain.view()
-        return SimulationStatus(
-            profile=self._profile,
-            seed=self._seed,
-            slot=view.slot,
-            finalized_slot=view.finalized_slot,
-            block_height=block_height(view.slot),
-            transactions=self._books.transactions,
-            in_flight=self._chain.in_flight,
-            faults=dict(self._faults.values),
-            spreads=self._market.spreads(self._clock.now_us()),
-        )
-
-    async def fund(self, token: Token, units: int) -> None:
-        held = self._books.balances.get(token.mint, 0)
-        if not 0 < units <= MAX_BASE_UNITS - held:
-            most = format_amount(MAX_BASE_UNITS - held, token.decimals)
-            raise ValueError(f"the amount must be above zero and at most {most} {token.symbol}")
-        self._books.adjust(token.mint, units, "fund")
-        await self._books.stored()
-
-    async def set_faults(self, changes: Mapping[str, float]) -> dict[str, float]:
-        self._faults.change(changes)
-        return dict(self._faults.values)
-
-    async def move_price(self, pair: Pair, percent: float) -> None:
-        for pool in self._market.move_price(pair, percent, self._clock.now_us()):
-            self._books.change_pool(pool)
-        self._books.shift(pair.base.mint, self._market.shifts[pair.base.mint])
-        await self._books.stored()
-
-    async def launch(self, wish: LaunchWish) -> Launch:
-        return await self._launches.launch(wish)
-
-    async def migrate(self, mint: str) -> Launch:
-        return await self._launches.migrate(mint)
-
-    async def reset(self) -> None:
-        self._faults.clear()
-        self._market.reset()
-        for pool in self._market.pools.values():
-            self._books.change_pool(pool)
-            self._market.moved(pool)
-        for mint, log_price in self._market.shifts.items():
-            self._books.shift(mint, log_price)
-        starts = {token.mint: self._market.start_balance(token) for token in self._market.tokens}
-        for mint, held in list(self._books.balances.items()):
-            change = starts.get(mint, 0) - held
-            if change:
-                self._books.adjust(mint, change, "reset")
-        await self._books.stored()
 
 
 async def open_simulation(
