@@ -36,7 +36,7 @@ from tests.support.postgres import PostgresServer, until
 from tests.support.proxy import Cut, Proxy
 
 PENDING, ROUTING, BUILDING, SUBMITTED, CONFIRMED = HAPPY
-CANCELLED = Status.CANCELLED
+CANCELLED, WATCHING = Status.CANCELLED, Status.WATCHING
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -844,7 +844,19 @@ async def work(journal: PostgresJournal, taken: DraftOrder) -> None:
     await journal.feed(await journal.head() - 10, 100)
     await journal.order(taken.id)
     await journal.claim(100)
-    for status_filter in (None, CONFIRMED, Status.FAILED, PENDING):
+    parent = DraftOrder(kind="limit")
+    await journal.append(parent.next(PENDING, WATCHING))
+    companion = DraftOrder(parent_id=parent.id).next(PENDING)
+    await journal.append(msgspec.structs.replace(parent.next(WATCHING), companion=companion))
+    await journal.append(parent.next(ROUTING))
+    await journal.resting(None, 100)
+    await journal.resting(taken.id, 100)
+    await journal.leases_of_resting([taken.id, parent.id])
+    await journal.count_resting()
+    await journal.unsettled()
+    await journal.children(parent.id)
+    await journal.orders(OrderFilter(parent_id=parent.id), 50, None)
+    for status_filter in (None, CONFIRMED, Status.FAILED, PENDING, WATCHING):
         for pair in (None, "SOL/USDC"):
             for before in (None, drafts[0].id):
                 await journal.orders(OrderFilter(status_filter, pair), 50, before)

@@ -10,11 +10,13 @@ from msgspec.structs import replace
 from bestex.audit.audit import audit
 from bestex.audit.evidence import Evidence
 from bestex.audit.findings import Report
-from bestex.domain.events import RoutingDetail, SubmittedDetail
+from bestex.domain.events import Changes, RoutingDetail, SubmittedDetail, Trigger, WatchingDetail
 from bestex.domain.lifecycle import Status
+from bestex.domain.money import parse_amount
+from bestex.domain.terms import Kind
 from bestex.journal.evidence import MemoryJournalEvidence
 from bestex.venues.simulated.evidence import MemoryLedgerEvidence
-from tests.support.trading_day import DayOrder, Records, TradingDay
+from tests.support.trading_day import USDC, DayOrder, Records, TradingDay
 
 END = st.sampled_from(["open", "cancel", "confirmed", "finalized", "lost", "gone", "relanded", "resolved"])
 
@@ -35,6 +37,38 @@ def attempts(draw: st.DrawFn, order: DayOrder) -> None:
                 order.land("slippage_exceeded")
         given_up = order.story()
     order.route(given_up)
+
+
+def watched(draw: st.DrawFn, day: TradingDay) -> None:
+    """An order that waits, and what it leads to."""
+    match draw(st.sampled_from(["limit", "sniper", "entry", "sliced", "cancel", "expire", "wait"])):
+        case "limit":
+            order = day.order(Kind.LIMIT, limit_price="100.7").wait(WatchingDetail(changes=Changes(slippage_bps=60)))
+            if draw(st.booleans()):
+                order.fire().sign().land("slippage_exceeded").give_back()
+            order.fire().sign().land().confirm().note("finalized")
+        case "sniper":
+            day.order(Kind.SNIPER).find().sign().land().confirm().note("finalized")
+        case "entry":
+            exits = day.order().execute().exits()
+            if draw(st.booleans()):
+                amount = draw(st.sampled_from([None, "151.1", "100"]))
+                units = None if amount is None else parse_amount(amount, USDC.decimals)
+                exits.fire(Trigger(kind="stopLoss", amount=amount)).sign().land(amount_in=units).confirm()
+        case "sliced":
+            order = day.order(Kind.TWAP, slices=3)
+            parts = [order.slice(number, "0.5") for number in range(1, draw(st.integers(1, 3)) + 1)]
+            for part in parts:
+                part.execute() if draw(st.booleans()) else part.cancel()
+            filled = [part for part in parts if part.is_executed]
+            if draw(st.booleans()) and filled:
+                order.conclude(*filled)
+        case "cancel":
+            day.order(Kind.STOP, trigger_price="90").cancel()
+        case "expire":
+            day.order(Kind.TAKE_PROFIT, trigger_price="200").expire()
+        case _:
+            day.order(Kind.TRAILING_STOP, trail_bps=100)
 
 
 @st.composite
@@ -62,6 +96,8 @@ def days(draw: st.DrawFn) -> TradingDay:
                     order.sign().fail()
                 case _:
                     pass
+    for _ in range(draw(st.integers(0, 2))):
+        watched(draw, day)
     draw(st.randoms(use_true_random=False)).shuffle(day.landed)
     return day
 

@@ -25,16 +25,22 @@ from bestex.domain.events import (
     CancelledDetail,
     ConfirmedDetail,
     Detail,
+    ExpiredDetail,
     FailedDetail,
     RoutingDetail,
     SealedTokens,
     SignedTransaction,
+    Slice,
     SubmittedDetail,
+    Trigger,
+    WatchingDetail,
     encode_detail,
     seal,
 )
 from bestex.domain.lifecycle import UNFILLED, Status
 from bestex.domain.log_hash import GENESIS, PublishedHead, row_bytes, row_hash
+from bestex.domain.money import format_amount, parse_amount
+from bestex.domain.terms import RESTING, Kind
 from bestex.domain.tokens import load_tokens
 from bestex.journal.memory import MemoryDatabase, MemoryJournal
 from bestex.ports import Append
@@ -47,20 +53,43 @@ AMOUNT_IN, AMOUNT_OUT, FEE = 1_500_000_000, 151_100_000, 5_000
 GIVEN = {SOL.mint: 10**15, USDC.mint: 10**12}
 BUILDING = BuildingDetail("raydium", "pool-r", "151.204417", "150.448395", 3, QUOTES, wraps_sol=True)
 TOKENS = SealedTokens(SOL.mint, USDC.mint, SOL.decimals, USDC.decimals)
+_PAIRS = {Kind.SNIPER: "*/SOL"}
 
 
 class DayOrder:
-    """An order of 1.5 SOL for USDC, one step at a time."""
+    """An order of 1.5 SOL for USDC, or what its kind makes of it, one step at a time."""
 
-    def __init__(self, day: "TradingDay") -> None:
+    def __init__(
+        self, day: "TradingDay", kind: Kind = Kind.MARKET, parent_id: str | None = None, **terms: object
+    ) -> None:
         self._day = day
-        self._draft = DraftOrder()
+        self._draft = DraftOrder(kind=kind.value, pair=_PAIRS.get(kind, "SOL/USDC"), parent_id=parent_id)
         self.id = self._draft.id
-        self.add(Status.PENDING, pending(), sealed=seal(TOKENS))
+        self.amount_in, self.amount_out = AMOUNT_IN, AMOUNT_OUT
+        self.token_in, self.token_out = SOL, USDC
+        detail = replace(pending(kind=kind.value), parent_id=parent_id)
+        sealed = TOKENS
+        if kind is Kind.EXITS:
+            self.token_in, self.token_out = USDC, SOL
+            self.amount_in, self.amount_out = AMOUNT_OUT, 1_490_000_000
+            detail = replace(detail, token_in="USDC", token_out="SOL", amount="151.1", side="buy")
+            sealed = SealedTokens(USDC.mint, SOL.mint, USDC.decimals, SOL.decimals)
+        if kind is Kind.SNIPER:  # what it buys is known once it has found it
+            detail = replace(detail, token_out="*", pair="*/SOL", side="buy")
+            sealed = SealedTokens(SOL.mint, "", SOL.decimals, 0)
+        if "amount" in terms:
+            self.amount_in = parse_amount(str(terms["amount"]), self.token_in.decimals)
+        self.add(Status.PENDING, replace(detail, **terms), sealed=seal(sealed))
+        if kind in RESTING:
+            self.wait()
 
     @property
     def attempt(self) -> int:
         return self._draft.state.attempt
+
+    @property
+    def is_executed(self) -> bool:
+        return self._draft.state.status is Status.CONFIRMED
 
     @property
     def signature(self) -> str:
@@ -75,16 +104,57 @@ class DayOrder:
         """Begin an attempt; the next one when `previous` was given up."""
         attempt = previous.attempt + 1 if previous else max(1, self.attempt)
         self.add(Status.ROUTING, RoutingDetail(None, previous), attempt=attempt)
-        return self.add(Status.BUILDING, BUILDING)
+        return self.add(Status.BUILDING, self._building())
+
+    def wait(self, detail: WatchingDetail | None = None) -> "DayOrder":
+        return self.add(Status.WATCHING, detail or WatchingDetail())
+
+    def fire(self, trigger: Trigger | None = None) -> "DayOrder":
+        """Begin the first attempt of a firing."""
+        detail = RoutingDetail(trigger=trigger or Trigger(kind="limit", price="100.7"))
+        return self.add(Status.ROUTING, detail, attempt=self.attempt + 1).add(Status.BUILDING, self._building())
+
+    def find(self) -> "DayOrder":
+        """What a sniper waits for is listed."""
+        return self.fire(Trigger(kind="launch", mint=USDC.mint, decimals=USDC.decimals, pair=f"{USDC.mint}/SOL"))
+
+    def give_back(self) -> "DayOrder":
+        """The attempt under way is given up, and the order waits again."""
+        return self.wait(WatchingDetail(reason="no luck", previous=self.story(), not_before="later"))
+
+    def slice(self, number: int, amount: str) -> "DayOrder":
+        """A slice of this order begins."""
+        part = DayOrder(self._day, Kind.MARKET, self.id, slice_number=number, amount=amount)
+        part.amount_out = part.amount_in // 10
+        begins = self._day.appends.pop()
+        self.wait(WatchingDetail(slice=Slice(number, part.id, amount)))
+        self._day.appends.append(begins)
+        return part
+
+    def conclude(self, *filled: "DayOrder", **changes: object) -> "DayOrder":
+        """A sliced order ends with what these slices did."""
+        detail = ConfirmedDetail(
+            amount_in=format_amount(sum(part.amount_in for part in filled), SOL.decimals),
+            amount_out=format_amount(sum(part.amount_out for part in filled), USDC.decimals),
+            commitment="finalized",
+            filled_slices=len(filled),
+        )
+        return self.add(Status.CONFIRMED, replace(detail, **changes))
+
+    def _building(self) -> BuildingDetail:
+        least = format_amount(self.amount_out * 99 // 100, self.token_out.decimals)
+        return BUILDING if self.amount_out == AMOUNT_OUT else replace(BUILDING, min_amount_out=least)
 
     def sign(self, signature: str | None = None, *, adopted: bool = False) -> "DayOrder":
         signature = signature or self.signature
         sealed = b"" if adopted else seal(SignedTransaction(signature, b"raw", "blockhash", 100, 250))
         return self.add(Status.SUBMITTED, SubmittedDetail("raydium", signature, 250, adopted=adopted), sealed=sealed)
 
-    def land(self, error: str | None = None, amount_out: int = AMOUNT_OUT) -> "DayOrder":
+    def land(self, error: str | None = None, amount_out: int | None = None, amount_in: int | None = None) -> "DayOrder":
         """The chain executes what was signed, or fails."""
         executed = error is None
+        self.amount_in = self.amount_in if amount_in is None else amount_in
+        paid = self.amount_out if amount_out is None else amount_out
         self._day.landed.append(
             LandedTransaction(
                 signature=self.signature,
@@ -93,10 +163,10 @@ class DayOrder:
                 order_id=self.id,
                 attempt=self.attempt,
                 venue="raydium",
-                mint_in=SOL.mint,
-                mint_out=USDC.mint,
-                amount_in=AMOUNT_IN * executed,
-                amount_out=amount_out * executed,
+                mint_in=self.token_in.mint,
+                mint_out=self.token_out.mint,
+                amount_in=self.amount_in * executed,
+                amount_out=paid * executed,
                 network_fee=FEE,
                 error=error,
             )
@@ -107,13 +177,13 @@ class DayOrder:
         detail = ConfirmedDetail(
             venue="raydium",
             tx_hash=self.signature,
-            amount_in="1.5",
-            amount_out="151.1",
+            amount_in=format_amount(self.amount_in, self.token_in.decimals),
+            amount_out=format_amount(self.amount_out, self.token_out.decimals),
             executed_price="100.733333333333",
             fee_paid="0.000005",
             commitment="confirmed",
         )
-        return self.add(Status.CONFIRMED, msgspec.structs.replace(detail, **changes))
+        return self.add(Status.CONFIRMED, replace(detail, **changes))
 
     def note(self, commitment: str, *, gone: bool = False) -> "DayOrder":
         return self.add(Status.CONFIRMED, ConfirmedDetail(commitment=commitment, gone=gone))
@@ -130,6 +200,13 @@ class DayOrder:
     def cancel(self) -> "DayOrder":
         return self.add(Status.CANCELLED, CancelledDetail("client"))
 
+    def expire(self, previous: AttemptStory | None = None) -> "DayOrder":
+        return self.add(Status.EXPIRED, ExpiredDetail("its time was up", previous))
+
+    def exits(self, **terms: object) -> "DayOrder":
+        """What sells what this order has received."""
+        return DayOrder(self._day, Kind.EXITS, self.id, **terms)
+
     def execute(self) -> "DayOrder":
         """All that happens to an order when all goes well, to its finality."""
         return self.route().sign().land().confirm().note("finalized")
@@ -142,8 +219,8 @@ class TradingDay:
         self.appends: list[Append] = []
         self.landed: list[LandedTransaction] = []
 
-    def order(self) -> DayOrder:
-        return DayOrder(self)
+    def order(self, kind: Kind = Kind.MARKET, parent_id: str | None = None, **terms: object) -> DayOrder:
+        return DayOrder(self, kind, parent_id, **terms)
 
     def records(self) -> "Records":
         return Records(self)
@@ -153,7 +230,8 @@ class TradingDay:
         database = MemoryDatabase(JOURNAL_ID)
         journal = MemoryJournal(database, "engine", SystemClock())
         writing = asyncio.create_task(journal.run())
-        await asyncio.gather(*(journal.append(append) for append in self.appends))
+        for append in self.appends:  # one after the other: the log is to be in their order
+            await journal.append(append)
         writing.cancel()
         ledger = MemoryLedger()
         stored = await ledger.open(Genesis(0, bytes(32)), Anchor(0, 0, 4_000))
@@ -257,6 +335,8 @@ def _image(append: Append) -> OrderImage:
         unfilled=str(view.status) if view.status in UNFILLED else None,
         settled=_is_settled(append),
         view=msgspec.json.encode(view),
+        resting=view.status == Status.WATCHING,
+        parent_id=view.parent_id,
     )
 
 

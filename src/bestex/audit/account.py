@@ -7,12 +7,14 @@ from msgspec.structs import replace
 
 from bestex.domain.events import (
     BuildingDetail,
+    Changes,
     ConfirmedDetail,
     Event,
     FailedDetail,
     PendingDetail,
     SealedTokens,
     SubmittedDetail,
+    Trigger,
 )
 from bestex.domain.lifecycle import FIRST, Status
 from bestex.domain.orders import OrderState
@@ -51,6 +53,13 @@ class Account:
                 settled=state.settled,
                 failure=state.failure,
                 cancel_requested=state.cancel_requested,
+                fired=state.fired,
+                first_attempt=state.first_attempt,
+                trigger=state.trigger,
+                waits_because=state.waits_because,
+                not_before=state.not_before,
+                slices_begun=state.slices_begun,
+                changes=state.changes,
             )
         )
 
@@ -73,6 +82,13 @@ class Account:
         state.settled = kept.settled
         state.failure = kept.failure
         state.cancel_requested = kept.cancel_requested
+        state.fired = kept.fired
+        state.first_attempt = kept.first_attempt
+        state.trigger = kept.trigger
+        state.waits_because = kept.waits_because
+        state.not_before = kept.not_before
+        state.slices_begun = kept.slices_begun
+        state.changes = kept.changes
         return account
 
 
@@ -91,6 +107,13 @@ class _Packed(msgspec.Struct, frozen=True, array_like=True, gc=False):
     settled: bool
     failure: FailedDetail | None
     cancel_requested: bool
+    fired: int
+    first_attempt: int
+    trigger: Trigger | None
+    waits_because: str | None
+    not_before: str | None
+    slices_begun: int
+    changes: Changes | None
 
 
 _encoder: Final = msgspec.msgpack.Encoder()

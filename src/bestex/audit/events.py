@@ -6,22 +6,26 @@ from typing import Final
 import msgspec
 
 from bestex.audit.account import Account
+from bestex.audit.children import ChildrenChecks
 from bestex.audit.evidence import UNREADABLE, LogRow
 from bestex.audit.findings import Check, Findings, Kind
 from bestex.domain.events import (
-    DETAIL_TYPES,
     AttemptStory,
+    ConfirmedDetail,
     Detail,
     Event,
+    ExpiredDetail,
     FailedDetail,
     PendingDetail,
     RoutingDetail,
     SubmittedDetail,
+    WatchingDetail,
     decode_detail,
     unseal,
     unseal_tokens,
 )
 from bestex.domain.lifecycle import IllegalTransitionError, Status, check_transition
+from bestex.domain.terms import Kind as OrderKind
 
 DECIMALS_MAX: Final = 18
 """The most that a token may have."""
@@ -45,6 +49,7 @@ class EventChecks:
         self.accounts: dict[str, Account | bytes] = {}  # by order id; packed when settled
         self.signed: dict[str, Signed] = {}  # by signature
         self.signatures = 0
+        self._children = ChildrenChecks(findings, self.account)
 
     def feed(self, rows: Sequence[LogRow]) -> None:
         for row in rows:
@@ -97,9 +102,6 @@ class EventChecks:
             self._add(Kind.ILLEGAL_TRANSITION, row, f"is illegal: {error}")
             return None
         checked[Check.DETAILS] += 1
-        if status not in DETAIL_TYPES:
-            self._add(Kind.DETAIL_UNREADABLE, row, f"has a detail that this release cannot read: {status}")
-            return None
         try:
             return decode_detail(status, row.detail)
         except UNREADABLE as error:
@@ -114,15 +116,35 @@ class EventChecks:
             case PendingDetail():
                 account.pending = detail
                 self._keep_tokens(row, account)
+                self._children.begins(row, detail)
             case SubmittedDetail(signature=str(signature)):
                 self._check_signature(row, detail, signature, account)
             case RoutingDetail():
-                told = () if detail.previous is None else (detail.previous,)
-                self._check_given_up(row, state.submitted, told)
+                self._check_trigger(row, detail, account)
+                self._check_given_up(row, state.submitted, _told(detail.previous))
+            case WatchingDetail() | ExpiredDetail():
+                self._check_given_up(row, state.submitted, _told(detail.previous))
+            case ConfirmedDetail():
+                if state.confirmed is None and account.pending is not None and account.pending.kind == OrderKind.TWAP:
+                    self._children.ends_sliced(row, detail)
             case FailedDetail():
                 self._check_given_up(row, state.submitted, detail.attempts)
             case _:
                 pass
+
+    def _check_trigger(self, row: LogRow, detail: RoutingDetail, account: Account) -> None:
+        trigger, is_watched = detail.trigger, account.state.status is Status.WATCHING
+        if trigger is not None or is_watched:
+            self._findings.checked[Check.TRIGGERS] += 1
+        if trigger is None:
+            if is_watched:
+                self._add(Kind.TRIGGER_MISSING, row, "does not say what made the watched order fire")
+            return
+        if not is_watched:
+            self._add(Kind.FIRED_UNWATCHED, row, f"fires an order that is not watched but {account.state.status}")
+        if trigger.mint is not None and not 0 <= (trigger.decimals or 0) <= DECIMALS_MAX:
+            self._add(Kind.DETAIL_UNREADABLE, row, "gives the mint that it found decimals that no token has")
+        self._children.fires(row, trigger, account.pending)
 
     def _keep_tokens(self, row: LogRow, account: Account) -> None:
         try:
@@ -209,3 +231,7 @@ class EventChecks:
             order_id=row.order_id,
             signature=signature,
         )
+
+
+def _told(previous: AttemptStory | None) -> tuple[AttemptStory, ...]:
+    return () if previous is None else (previous,)

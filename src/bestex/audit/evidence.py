@@ -47,6 +47,8 @@ class OrderImage(msgspec.Struct, frozen=True, gc=False):
     unfilled: str | None  # the status it ended with, when it did not execute
     settled: bool  # nothing is left to do for it
     view: bytes  # JSON
+    resting: bool = False  # it is watched, and nobody executes it; an export made before there were such has none
+    parent_id: str | None = None  # the order that it belongs to
 
 
 class LedgerTransaction(msgspec.Struct, frozen=True, gc=False):

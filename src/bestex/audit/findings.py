@@ -25,6 +25,8 @@ class Check(StrEnum):
     TRANSITIONS = "transitions"  # each status may follow the one before; events
     DETAILS = "details"  # each event's detail and sealed bytes can be read and folded; events
     ATTEMPTS = "attempts"  # one open signature per order, one attempt per signature; signatures
+    TRIGGERS = "triggers"  # a watched order fires by a trigger that its event names, and no other order does; firings
+    CHILDREN = "children"  # exits sell what their entry received, slices add up to their order; these, and such orders
     PROJECTION = "projection"  # an order's row is the fold of its events; orders
     TRANSACTIONS = "transactions"  # what landed was submitted, by that order and attempt; transactions
     OUTCOMES = "outcomes"  # confirmed: executed once; ended otherwise: not executed; ended orders
@@ -55,6 +57,12 @@ class Kind(StrEnum):
     SIGNATURE_REUSED = "signature-reused"
     STORY_MISSING = "story-missing"
     ATTEMPT_NUMBER = "attempt-number"
+    TRIGGER_MISSING = "trigger-missing"
+    FIRED_UNWATCHED = "fired-unwatched"
+    PARENT_MISSING = "parent-missing"
+    EXIT_EXCEEDS_ENTRY = "exit-exceeds-entry"
+    SLICES_EXCEED_ORDER = "slices-exceed-order"
+    SLICES_DIFFER = "slices-differ"
     ROW_DIFFERS = "row-differs"
     ROW_WITHOUT_ORDER = "row-without-order"
     ORDER_WITHOUT_ROW = "order-without-row"
@@ -92,6 +100,12 @@ CHECK_OF: Final = MappingProxyType(
         _K.SIGNATURE_REUSED: _C.ATTEMPTS,
         _K.STORY_MISSING: _C.ATTEMPTS,
         _K.ATTEMPT_NUMBER: _C.ATTEMPTS,
+        _K.TRIGGER_MISSING: _C.TRIGGERS,
+        _K.FIRED_UNWATCHED: _C.TRIGGERS,
+        _K.PARENT_MISSING: _C.CHILDREN,
+        _K.EXIT_EXCEEDS_ENTRY: _C.CHILDREN,
+        _K.SLICES_EXCEED_ORDER: _C.CHILDREN,
+        _K.SLICES_DIFFER: _C.CHILDREN,
         _K.ROW_DIFFERS: _C.PROJECTION,
         _K.ROW_WITHOUT_ORDER: _C.PROJECTION,
         _K.ORDER_WITHOUT_ROW: _C.PROJECTION,

@@ -6,10 +6,10 @@ from typing import Final
 import msgspec
 
 from bestex.audit.account import Account
-from bestex.audit.events import EventChecks
+from bestex.audit.events import DECIMALS_MAX, EventChecks
 from bestex.audit.evidence import UNREADABLE, LedgerTransaction, OrderImage
 from bestex.audit.findings import Check, Findings, Kind
-from bestex.domain.events import LOST, ConfirmedDetail
+from bestex.domain.events import LOST, ConfirmedDetail, PendingDetail, SealedTokens, Trigger
 from bestex.domain.lifecycle import UNFILLED, Status
 from bestex.domain.money import AmountError, format_amount, parse_amount
 from bestex.domain.orders import OrderView
@@ -73,7 +73,9 @@ class OrderChecks:
             return
         state = account.state
         swap = executed.get(state.order_id)
-        if state.status in UNFILLED:
+        if account.pending is not None and account.pending.kind == OrderKind.TWAP:
+            self._check_sliced(state.order_id, swap)
+        elif state.status in UNFILLED:
             self._findings.checked[Check.OUTCOMES] += 1
             if swap is not None:
                 self._findings.add(
@@ -88,6 +90,17 @@ class OrderChecks:
                 self._check_settled(state.order_id, state.confirmed, swap)
         if swap is not None:
             self._check_amounts(account, swap)
+
+    def _check_sliced(self, order_id: str, swap: LedgerTransaction | None) -> None:
+        """A sliced order is executed by its slices, and by nothing else."""
+        self._findings.checked[Check.OUTCOMES] += 1
+        if swap is not None:
+            self._findings.add(
+                Kind.EXECUTED_UNFILLED,
+                f"order {order_id} is executed in slices, but a swap of its own was executed: {swap.signature}",
+                order_id=order_id,
+                signature=swap.signature,
+            )
 
     def _check_settled(self, order_id: str, confirmed: ConfirmedDetail, swap: LedgerTransaction | None) -> None:
         """A confirmed order for which nothing is left to do: executed, or lost for good."""
@@ -115,15 +128,16 @@ class OrderChecks:
             return  # the finding is that they cannot be read
         self._findings.checked[Check.AMOUNTS] += 1
         amount_in = format_amount(swap.amount_in, tokens.decimals_in)
+        mint_out, decimals_out = _bought(account, tokens)
         differing = _named(
             ("mintIn", tokens.mint_in, swap.mint_in),
-            ("mintOut", tokens.mint_out, swap.mint_out),
+            ("mintOut", mint_out, swap.mint_out),
         )
-        if pending.kind == OrderKind.MARKET:
+        if not _is_within(pending, account.state.trigger, swap.amount_in, tokens.decimals_in):
             differing += _named(("amount", pending.amount, amount_in))
         confirmed = account.state.confirmed
         if confirmed is not None and not _landed_again(account, confirmed, swap):
-            amount_out = format_amount(swap.amount_out, tokens.decimals_out)
+            amount_out = format_amount(swap.amount_out, decimals_out)
             differing += _reported(confirmed, swap, amount_in, amount_out)
         if differing:
             self._findings.add(
@@ -132,7 +146,7 @@ class OrderChecks:
                 order_id=swap.order_id,
                 signature=swap.signature,
             )
-        self._check_minimum(swap, tokens.decimals_out)
+        self._check_minimum(swap, decimals_out)
 
     def _check_minimum(self, swap: LedgerTransaction, decimals: int) -> None:
         signed = self._events.signed.get(swap.signature)
@@ -160,21 +174,25 @@ def _differences(image: OrderImage, account: Account) -> list[str]:
         view = state.view()
     except (ValueError, OverflowError, OSError) as error:
         return [f"the events give no view: {error}"]
-    columns = (image.status, image.seq, image.attempt, image.unfilled, image.settled)
+    columns = (image.status, image.seq, image.attempt, image.unfilled, image.settled, image.resting)
+    rests = state.status is Status.WATCHING
     unfilled = view.status if view.status in UNFILLED else None
     differing: list[str] = []
-    if columns != (view.status, view.seq, view.attempt, unfilled, state.settled):
+    if columns != (view.status, view.seq, view.attempt, unfilled, state.settled, rests):
         differing = _named(
             ("status", image.status, view.status),
             ("seq", image.seq, view.seq),
             ("attempt", image.attempt, view.attempt),
             ("unfilled", image.unfilled, unfilled),
             ("settled", image.settled, state.settled),
+            ("resting", image.resting, rests),
         )
-    if pending is not None and (image.kind, image.pair) != (pending.kind, pending.pair):
-        differing += _named(("kind", image.kind, pending.kind), ("pair", image.pair, pending.pair))
+    if (image.kind, image.pair) != (view.kind, view.pair):
+        differing += _named(("kind", image.kind, view.kind), ("pair", image.pair, view.pair))
     if pending is not None and image.client_order_id != pending.client_order_id:
         differing += _named(("client_order_id", image.client_order_id, pending.client_order_id))
+    if pending is not None and image.parent_id != pending.parent_id:
+        differing += _named(("parent_id", image.parent_id, pending.parent_id))
     try:
         stored = _view_decoder.decode(image.view)
     except UNREADABLE as error:
@@ -183,6 +201,25 @@ def _differences(image: OrderImage, account: Account) -> list[str]:
         pairs = ((f"view.{shown}", getattr(stored, name), getattr(view, name)) for name, shown in _VIEW_FIELDS)
         differing += _named(*pairs)
     return differing
+
+
+def _bought(account: Account, tokens: SealedTokens) -> tuple[str, int]:
+    """The mint that an order buys, and its decimals: a sniper's stands in its trigger."""
+    trigger = account.state.trigger
+    if trigger is None or trigger.mint is None:
+        return tokens.mint_out, tokens.decimals_out
+    decimals = trigger.decimals or 0
+    return trigger.mint, decimals if 0 <= decimals <= DECIMALS_MAX else 0  # else that is a finding of its own
+
+
+def _is_within(pending: PendingDetail, trigger: Trigger | None, swapped: int, decimals: int) -> bool:
+    """Whether a swap took what was asked for; of an exit, at most what its trigger says is left, or that was."""
+    limit = trigger.amount if trigger is not None and trigger.amount is not None else pending.amount
+    try:
+        asked = parse_amount(limit, decimals)
+    except AmountError:
+        return False
+    return swapped <= asked if pending.kind == OrderKind.EXITS else swapped == asked
 
 
 def _landed_again(account: Account, confirmed: ConfirmedDetail, swap: LedgerTransaction) -> bool:

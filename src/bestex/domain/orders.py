@@ -290,11 +290,11 @@ class OrderState:
 
     __slots__ = (
         "_pending",
-        "_terms",
         "attempt",
         "attempts",
         "building",
         "cancel_requested",
+        "changes",
         "confirmed",
         "created_at",
         "created_us",
@@ -335,7 +335,7 @@ class OrderState:
         self.waits_because: str | None = None
         self.not_before: str | None = None
         self.slices_begun = 0
-        self._terms: Changes | None = None  # what the client's changes have come to
+        self.changes: Changes | None = None  # what the client's changes have come to
 
     @property
     def ended(self) -> bool:
@@ -394,7 +394,7 @@ class OrderState:
         if detail.previous is not None:
             self.attempts.append(detail.previous)
         if detail.changes is not None:
-            self._terms = _merged(self._terms, detail.changes)
+            self.changes = _merged(self.changes, detail.changes)
         if detail.slice is not None:
             self.slices_begun = detail.slice.number
         self.cancel_requested |= detail.cancel_requested
@@ -407,7 +407,7 @@ class OrderState:
         return self._view_with_terms(pending) if has_terms(pending) else self._view(pending)
 
     def _view_with_terms(self, pending: PendingDetail) -> OrderView:
-        changes = self._terms if self._terms is not None else Changes()
+        changes = self.changes if self.changes is not None else Changes()
         terms = {name: getattr(pending, name) for name in _TERMS}
         terms |= _changed_terms(changes)
         trigger, confirmed = self.trigger, self.confirmed

@@ -107,6 +107,8 @@ class MemoryJournalEvidence:
                 view.status if view.status in UNFILLED else None,
                 order.settled,
                 msgspec.json.encode(view),
+                order.resting,
+                order.parent_id,
             )
             for order_id, order in self._database.orders.items()
             if (view := order.view) is not None and order.status is not None

@@ -140,13 +140,6 @@ async def test_a_detail_that_cannot_be_read_is_found(detail: bytes) -> None:
     assert await records.kinds() == ["detail-unreadable"]
 
 
-async def test_a_status_whose_detail_this_release_does_not_know_is_found() -> None:
-    records = executed()
-    records.row(2, status="watching")
-    records.chain()
-    assert await records.kinds() == ["detail-unreadable"]
-
-
 async def test_a_time_beyond_all_calendars_is_found() -> None:
     records = executed()
     records.row(1, at_us=2**62)
@@ -231,6 +224,8 @@ async def test_a_signature_that_stands_for_two_orders_is_found(day: TradingDay) 
         {"view": b"{}"},
         {"view": b""},
         {"view": b"\xff"},
+        {"resting": True},
+        {"parent_id": "another"},
     ],
 )
 async def test_a_row_of_an_order_that_is_not_the_fold_is_found(changes: dict[str, object]) -> None:

@@ -72,6 +72,8 @@ class OrderLine(Line, frozen=True, tag="order"):
     unfilled: str | None
     settled: bool
     view: str  # the stored bytes, as text
+    resting: bool = False  # an export of an earlier release has neither of these
+    parent_id: str | None = None
 
 
 class End(Line, frozen=True, tag="end"):
@@ -129,6 +131,8 @@ def order_line(image: OrderImage) -> OrderLine:
         image.unfilled,
         image.settled,
         image.view.decode(),
+        image.resting,
+        image.parent_id,
     )
 
 
@@ -182,6 +186,8 @@ def order_image(line: OrderLine) -> OrderImage:
         line.unfilled,
         line.settled,
         line.view.encode(),
+        line.resting,
+        line.parent_id,
     )
 
 
