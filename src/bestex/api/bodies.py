@@ -89,7 +89,7 @@ class DeadManBody(msgspec.Struct, rename="camel", omit_defaults=True):
 
 ORDER_EXAMPLES: Final[dict[str, dict[str, object]]] = {
     "market": {"tokenIn": "SOL", "tokenOut": "USDC", "amount": "1.5"},
-    "limit": {"tokenIn": "SOL", "tokenOut": "USDC", "amount": "1.5", "kind": "limit", "limitPrice": "175"},
+    "limit": {"tokenIn": "SOL", "tokenOut": "USDC", "amount": "1.5", "kind": "limit", "limitPrice": "220"},
     "stop": {
         "tokenIn": "SOL",
         "tokenOut": "USDC",
@@ -98,7 +98,7 @@ ORDER_EXAMPLES: Final[dict[str, dict[str, object]]] = {
         "triggerPrice": "120",
         "limitPrice": "118",
     },
-    "takeProfit": {"tokenIn": "SOL", "tokenOut": "USDC", "amount": "1.5", "kind": "takeProfit", "triggerPrice": "200"},
+    "takeProfit": {"tokenIn": "SOL", "tokenOut": "USDC", "amount": "1.5", "kind": "takeProfit", "triggerPrice": "250"},
     "trailingStop": {"tokenIn": "SOL", "tokenOut": "USDC", "amount": "1.5", "kind": "trailingStop", "trailBps": 500},
     "sniper": {
         "tokenIn": "SOL",
@@ -137,7 +137,7 @@ ORDER_EXAMPLES: Final[dict[str, dict[str, object]]] = {
         "tokenOut": "USDC",
         "amount": "1.5",
         "kind": "limit",
-        "limitPrice": "175",
+        "limitPrice": "220",
         "timeInForce": "GTT",
         "expiresAt": "2027-01-31T18:00:00Z",
     },

@@ -70,6 +70,7 @@ td{padding:.15em 1em .15em 0;vertical-align:top}:root{color-scheme:light dark}</
 <tr><td><a href="/api/orders">/api/orders</a><td>orders, newest first
 <tr><td><a href="/api/events?after=0">/api/events</a><td>every event of every order, as it happens
 <tr><td><a href="/api/quotes?tokenIn=SOL&amp;tokenOut=USDC&amp;amount=1.5">/api/quotes</a><td>the venues side by side
+<tr><td><a href="/api/launches">/api/launches</a><td>new pools, with every filter's verdict
 <tr><td><a href="/api/tokens">/api/tokens</a>, <a href="/api/wallet">/api/wallet</a><td>the registry, the wallet
 <tr><td><a href="/healthz">/healthz</a>, <a href="/readyz">/readyz</a>, <a href="/metrics">/metrics</a><td>for machines
 </table>

@@ -39,7 +39,7 @@ def test_each_example_of_an_order_is_accepted(example: Example) -> None:
 
 def test_the_examples_of_other_bodies_are_accepted() -> None:
     assert read_dead_man(json.dumps(EXAMPLES["deadman"].body).encode()).keeps_stops
-    assert read_changes(json.dumps(EXAMPLES["change"].body).encode(), None, NOW_US).limit_price == "176"
+    assert read_changes(json.dumps(EXAMPLES["change"].body).encode(), None, NOW_US).limit_price == "225"
 
 
 @pytest.mark.parametrize("example", EXAMPLES.values(), ids=EXAMPLES)

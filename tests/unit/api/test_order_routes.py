@@ -64,7 +64,7 @@ async def test_an_order_that_rests_says_whether_the_wallet_covers_it(
         "status": "watching",
         "fundsCovered": False,
     }
-    assert engine.requests[0].terms == Terms(limit_price="175")
+    assert engine.requests[0].terms == Terms(limit_price="220")
 
 
 async def test_an_order_that_is_executed_at_once_says_nothing_of_that(client: httpx.AsyncClient) -> None:
