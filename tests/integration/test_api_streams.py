@@ -163,7 +163,8 @@ async def test_watchers_that_come_at_random_moments_all_get_the_same(engine: Ser
             watchers = [watch(status_url(engine, order_id)) for _ in range(2)]
             for updates, code in await asyncio.gather(*watchers):
                 check_updates(updates)
-                assert [update["status"] for update in updates] == WHOLE_LIFE
+                # One that comes late finds the note that the swap is final in the history.
+                assert list(dict.fromkeys(update["status"] for update in updates)) == WHOLE_LIFE
                 assert code == 1000
 
         await asyncio.gather(*(order_and_watch(number) for number in range(60)))

@@ -30,6 +30,7 @@ from bestex.domain.events import SignedTransaction
 from bestex.domain.lifecycle import NEXT, Status, check_transition
 from bestex.domain.orders import OrderView, fold
 from bestex.domain.route import Fill, Quote, QuoteRequest, SwapRequest
+from bestex.domain.terms import Kind
 from bestex.domain.tokens import load_tokens
 from bestex.engine.engine import Engine
 from bestex.journal.evidence import PostgresJournalEvidence, connect_for_audit
@@ -350,6 +351,9 @@ async def check_database(dsn: str, *, all_ended: bool = True) -> Counter[str]:
 def _check_execution(view: OrderView, swaps: Sequence[Any], story: str) -> None:
     assert len(swaps) <= 1, f"executed {len(swaps)} times:\n{story}"
     if view.status not in ENDED:
+        return
+    if view.kind == Kind.TWAP:
+        assert not swaps, f"a sliced order executed by itself:\n{story}"
         return
     assert len(swaps) == (view.status == "confirmed"), f"{view.status}, and {len(swaps)} executed swaps:\n{story}"
     if not swaps:
