@@ -237,6 +237,16 @@ async def test_an_order_that_somebody_holds_does_not_fire(database: JournalDatab
     await assert_stored(holder, draft)
 
 
+async def test_a_row_that_takes_the_lease_does_not_slip_in_behind_the_holder_s(journal: AnyJournal) -> None:
+    draft = await placed(journal, PENDING, ROUTING)
+    row = journal.append(draft.next(ROUTING))
+    takes = replace(draft.fork().next(ROUTING), takes_lease=True, lease_epoch=1)
+
+    await refused(journal.append(takes))
+    await row
+    await assert_stored(journal, draft)
+
+
 async def test_who_gave_a_lease_back_writes_no_more_under_it(journal: AnyJournal) -> None:
     """Neither in a later commit nor in the one that gives it back."""
     first, second = await placed(journal, PENDING, ROUTING), await placed(journal, PENDING, ROUTING)
@@ -434,9 +444,12 @@ async def test_one_companion_of_two_carriers_in_a_row_is_stored_once(journal: An
     first, second = await watched(journal), await watched(journal)
     child = DraftOrder(parent_id=first.id)
     companion = child.next(PENDING, WATCHING)
+    heard: list[StoredEvent] = []
+    journal.listen(heard.extend)
     rows = [journal.append(bringing(each.next(WATCHING), companion)) for each in (first, second)]
 
     await asyncio.gather(*rows)
+    assert heard == await journal.feed(4, 100)
     await assert_stored(journal, first, second, child)
 
 
