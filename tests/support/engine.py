@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from decimal import Decimal
 from itertools import pairwise
 from pathlib import Path
@@ -21,12 +21,14 @@ from typing import Any, TypeVar
 
 import asyncpg
 import httpx
+from msgspec.structs import replace
 
 from bestex.audit.audit import audit
 from bestex.audit.evidence import Evidence
 from bestex.bootstrap import Process
 from bestex.config import Settings
-from bestex.domain.events import SignedTransaction
+from bestex.domain.derived_ids import derived_id
+from bestex.domain.events import Event, RoutingDetail, SealedTokens, SignedTransaction, Trigger, unseal_tokens
 from bestex.domain.lifecycle import NEXT, Status, check_transition
 from bestex.domain.orders import OrderView, fold
 from bestex.domain.route import Fill, Quote, QuoteRequest, SwapRequest
@@ -288,7 +290,10 @@ async def check_database(dsn: str, *, all_ended: bool = True) -> Counter[str]:
     - the log's positions are 1, 2, 3 ... up to its head;
     - at most one open attempt: an attempt has one signature, and no signature stands for two;
     - what the chain executed was on disk before, under the same order, attempt and signature;
-    - an order is confirmed exactly when the chain executed one swap of it, with the amounts that it did;
+    - an order is confirmed exactly when the chain executed one swap of it, with the amounts that it did; a sliced
+      one when it executed swaps of its slices, with their sums;
+    - a watched order fires once for each time it was armed;
+    - an executed entry that asked for exits has them, for no more than was received;
     - the wallet holds what it was given and what the transactions moved, to the base unit.
     """
     connection = await connect_for_audit(dsn)
@@ -317,6 +322,11 @@ async def check_database(dsn: str, *, all_ended: bool = True) -> Counter[str]:
     projected = {str(row["id"]): row for row in views}
     signed: dict[str, tuple[str, int]] = {}  # order and attempt by signature
     statuses: Counter[str] = Counter()
+    shown = {order_id: decode_view(row["view"]) for order_id, row in projected.items()}
+    slices = defaultdict(list)
+    for each in sorted(shown.values(), key=lambda each: each.slice_number or 0):
+        if each.slice_number is not None:
+            slices[each.parent_id].append(each)
     executed = defaultdict(list)
     for swap in swaps:
         if swap["error"] is None:
@@ -327,6 +337,8 @@ async def check_database(dsn: str, *, all_ended: bool = True) -> Counter[str]:
         before = None
         for event in events:
             check_transition(before, event.status)
+            fires = isinstance(event.detail, RoutingDetail) and event.detail.trigger is not None
+            assert fires == (before is Status.WATCHING and event.status is Status.ROUTING), story
             before = event.status
             signature = getattr(event.detail, "signature", None)
             if event.status is Status.SUBMITTED and signature is not None:
@@ -335,20 +347,24 @@ async def check_database(dsn: str, *, all_ended: bool = True) -> Counter[str]:
                 assert (order_id, event.attempt) not in signed.values(), f"an attempt was signed twice:\n{story}"
                 signed[signature] = order_id, event.attempt
         view, row = fold(events).view(), projected[order_id]
-        assert decode_view(row["view"]) == view, f"{row['view']} is not the fold of\n{story}"
+        assert shown[order_id] == view, f"{row['view']} is not the fold of\n{story}"
         assert (row["status"], row["seq"], row["attempt"]) == (view.status, view.seq, view.attempt)
         assert row["unfilled"] == (view.status if view.status in ENDED and view.status != "confirmed" else None)
         statuses[view.status] += 1
         assert not all_ended or view.status in ENDED, f"has not ended:\n{story}"
-        _check_execution(view, executed.pop(order_id, []), story)
-    assert not executed, f"the chain executed swaps of unknown orders: {list(executed)}"
+        if view.kind != Kind.TWAP:
+            _check_execution(view, executed[order_id], story, _mints(events))
+            _check_exits(view, shown.get(derived_id(order_id, "exits")))
+        else:
+            _check_sliced(view, slices[order_id], executed)
+    assert not executed.keys() - by_order.keys(), f"the chain executed swaps of unknown orders: {list(executed)}"
     for swap in swaps:
         assert signed.get(swap["signature"]) == (swap["order_id"], swap["attempt"]), "was sent before it was on disk"
     _check_balances(swaps, adjusted, balances)
     return statuses
 
 
-def _check_execution(view: OrderView, swaps: Sequence[Any], story: str) -> None:
+def _check_execution(view: OrderView, swaps: Sequence[Any], story: str, mints: SealedTokens) -> None:
     assert len(swaps) <= 1, f"executed {len(swaps)} times:\n{story}"
     if view.status not in ENDED:
         return
@@ -359,17 +375,53 @@ def _check_execution(view: OrderView, swaps: Sequence[Any], story: str) -> None:
     if not swaps:
         return
     [swap] = swaps
-    tokens = load_tokens()
-    token_in, token_out = tokens.get(view.token_in), tokens.get(view.token_out)
     assert view.amount_in is not None
     assert view.amount_out is not None
     assert view.fee_paid is not None
     assert view.tx_hash == swap["signature"]
-    assert (swap["mint_in"], swap["mint_out"], swap["venue"]) == (token_in.mint, token_out.mint, view.venue)
-    assert Decimal(view.amount_in).scaleb(token_in.decimals) == swap["amount_in"], story
-    assert Decimal(view.amount).scaleb(token_in.decimals) == swap["amount_in"], story
-    assert Decimal(view.amount_out).scaleb(token_out.decimals) == swap["amount_out"], story
+    assert (swap["mint_in"], swap["mint_out"], swap["venue"]) == (mints.mint_in, mints.mint_out, view.venue)
+    assert Decimal(view.amount_in).scaleb(mints.decimals_in) == swap["amount_in"], story
+    asked = Decimal(view.amount).scaleb(mints.decimals_in)
+    assert swap["amount_in"] <= asked if view.kind == Kind.EXITS else swap["amount_in"] == asked, story
+    assert Decimal(view.amount_out).scaleb(mints.decimals_out) == swap["amount_out"], story
     assert Decimal(view.fee_paid).scaleb(9) == swap["network_fee"], story
+
+
+def _mints(events: Sequence[Event]) -> SealedTokens:
+    """The tokens that an order swaps: what a sniper buys is known once it has fired."""
+    mints = unseal_tokens(events[0].sealed)
+    for event in events:
+        match event.detail:
+            case RoutingDetail(trigger=Trigger(mint=str(mint), decimals=int(decimals))):
+                mints = replace(mints, mint_out=mint, decimals_out=decimals)
+            case _:
+                pass
+    return mints
+
+
+def _check_sliced(view: OrderView, slices: Sequence[OrderView], executed: Mapping[str, Sequence[Any]]) -> None:
+    """A sliced order executes nothing itself, and says what its slices did."""
+    assert not executed[view.order_id], f"order {view.order_id} was executed beside its slices"
+    assert [each.slice_number for each in slices] == list(range(1, view.slices_begun + 1)), slices
+    assert sum(Decimal(each.amount) for each in slices) <= Decimal(view.amount), slices
+    if view.status not in ENDED:
+        return
+    assert all(each.status in ENDED for each in slices), slices
+    filled = [each for each in slices if each.status == "confirmed" and not each.gone]
+    assert (view.filled_slices or 0) == len(filled), slices
+    assert (view.status == "confirmed") == bool(filled), slices
+    for told, fills in ((view.amount_in, "amount_in"), (view.amount_out, "amount_out")):
+        assert Decimal(told or 0) == sum(Decimal(getattr(each, fills)) for each in filled), slices
+
+
+def _check_exits(entry: OrderView, exits: OrderView | None) -> None:
+    """An executed entry's exits are there, and belong to it."""
+    if entry.exits is None or entry.amount_out is None:
+        assert exits is None, f"{exits} are the exits of an order that has none"
+        return
+    assert exits is not None, f"entry {entry.order_id} was executed, and has no exits"
+    assert (exits.kind, exits.parent_id) == (Kind.EXITS, entry.order_id)
+    assert {leg.name for leg in exits.legs} == {name for name, _ in entry.exits.legs()}
 
 
 def _check_balances(swaps: Sequence[Any], adjusted: Sequence[Any], balances: Sequence[Any]) -> None:
