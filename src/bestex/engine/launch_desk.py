@@ -1,24 +1,25 @@
 """Holds new pools against the orders that wait for one, and keeps what was thought of each on disk."""
 
 import asyncio
-from collections import deque
+from collections import OrderedDict
+from functools import partial
 from typing import Final
 
 import structlog
 
-from bestex.domain.errors import UnknownTokenError
+from bestex.domain.errors import JournalError, UnknownTokenError
 from bestex.domain.launches import Launch
-from bestex.domain.tokens import TokenRegistry
-from bestex.engine.firing_desk import FiringDesk
+from bestex.domain.tokens import TokenRegistry, pair_of
+from bestex.engine.firing_desk import Fired, FiringDesk
 from bestex.engine.signing import SigningGate
-from bestex.engine.triggers.snipers import Snipers
+from bestex.engine.triggers.snipers import Match, Sighting, Snipers, launch_trigger
 from bestex.ports import Clock, LaunchRecord, MarketData, RestingOrder, TriggerStore
 
-LOOK_AGAIN_EVERY_S: Final = 0.4
+LOOK_AGAIN_EVERY_S: Final = 0.4  # at pools that may pass later
 MAX_RECORDS_WAITING: Final = 1_000  # for a database that is away; the oldest are forgotten before
-CATCH_UP: Final = 1_000  # launches that a dead engine did not see, at most
-REFERENCE_AMOUNT: Final = "1"
-"""Of the quote token: what buying a new token is reckoned with."""
+MAX_KNOWN: Final = 2_000  # pools remembered by their mint, for snipers that come later
+CATCH_UP: Final = 1_000  # launches that a dead engine did not see, the oldest first
+_RETRY_S: Final = 0.5
 
 _log = structlog.get_logger(__name__)
 
@@ -42,7 +43,8 @@ class LaunchDesk:
         self._tokens = tokens
         self._firing = firing
         self._snipers = Snipers()
-        self._records: deque[LaunchRecord] = deque(maxlen=MAX_RECORDS_WAITING)
+        self._records: OrderedDict[str, LaunchRecord] = OrderedDict()  # by pool, those that are to be kept
+        self._known: OrderedDict[str, LaunchRecord] = OrderedDict()  # by mint, the latest pool of each
         self._wake = asyncio.Event()
         market.on_launch(self._launched)
 
@@ -54,25 +56,127 @@ class LaunchDesk:
             tasks.create_task(self._look_again_regularly())
             tasks.create_task(self._keep_records())
 
-    def enter(self, order: RestingOrder) -> None:
-        """Have an order wait for a launch."""
-        try:
-            token_in = self._tokens.get(order.token_in)
-        except UnknownTokenError as error:
-            _log.error("launches.order_unreadable", order_id=order.order_id, error=str(error))
-            return
-        self._snipers.add(order, token_in)
-
-    def remove(self, order_id: str) -> None:
-        self._snipers.remove(order_id)
-
     async def catch_up(self) -> None:
         """Look at the pools that were listed while no engine ran. Raises `JournalError`."""
+        seen = await self._store.launches(1, None, None)
+        since_us = seen[0].launch.listed_us + 1 if seen else 0
+        for launch in await self._market.launches(since_us, CATCH_UP):
+            known = self._known.get(launch.token.mint)
+            if known is None or known.launch.pool != launch.pool:
+                self._launched(launch)
 
-    def _launched(self, launch: Launch) -> None: ...
+    def enter(self, order: RestingOrder) -> None:
+        """Have an order wait for a launch; one whose mint is listed already need not."""
+        try:
+            sniper = self._snipers.add(order, self._tokens.get(order.token_in))
+        except (UnknownTokenError, ValueError) as error:
+            _log.error("launches.order_unreadable", order_id=order.order_id, error=str(error))
+            return
+        known = self._known.get(order.mint) if order.mint is not None else None
+        if known is not None and sniper.wants(known.launch):
+            launch = self._market.look_again(known.launch.pool)
+            if launch is not None:
+                self._launched(launch)
+
+    def remove(self, order_id: str) -> None:
+        """Have an order wait no more."""
+        self._snipers.remove(order_id)
+
+    # --- What comes
+
+    def _launched(self, launch: Launch) -> None:
+        """The first look at a pool."""
+        self._tokens.learn(launch.token.mint, launch.token.decimals)
+        now_us = self._clock.now_us()
+        sighting = self._snipers.launched(launch, now_us)
+        self._fire(sighting.matches, launch, now_us)
+        before = self._known.pop(launch.token.mint, None)
+        if before is not None and before.launch.pool == launch.pool:
+            record = self._seen_again(before, launch, sighting)
+        else:
+            record = self._first_seen(launch, sighting, now_us)
+        self._known[launch.token.mint] = record
+        if len(self._known) > MAX_KNOWN:
+            self._known.popitem(last=False)
+        self._keep(record)
 
     async def _look_again_regularly(self) -> None:
-        await asyncio.Event().wait()
+        """Look again at the pools that may pass later, for ever."""
+        while True:
+            await self._clock.sleep(LOOK_AGAIN_EVERY_S)
+            for pool in self._snipers.due(self._clock.now_us()):
+                launch = self._market.look_again(pool)
+                if launch is None:
+                    self._snipers.forget(pool)
+                else:
+                    self._look_again(launch)
+
+    def _look_again(self, launch: Launch) -> None:
+        now_us = self._clock.now_us()
+        sighting = self._snipers.looked_again(launch, now_us)
+        self._fire(sighting.matches, launch, now_us)
+        before = self._known.get(launch.token.mint)
+        if before is None or (sighting.is_candidate and not sighting.matches):
+            return  # nothing is decided yet: what is kept of it need not change at every look
+        record = self._known[launch.token.mint] = self._seen_again(before, launch, sighting)
+        self._keep(record)
+
+    def _fire(self, matches: tuple[Match, ...], launch: Launch, now_us: int) -> None:
+        if self._gate.halt is not None:
+            return
+        fired: list[Fired] = []
+        for match in matches:
+            sniper = match.sniper
+            self._snipers.remove(sniper.order_id)
+            trigger = partial(launch_trigger, match, launch, now_us)
+            fired.append(Fired(sniper.order_id, sniper.seq, sniper.epoch, trigger))
+        if fired:
+            self._firing.fire(fired)
+
+    # --- What is kept of it
+
+    def _first_seen(self, launch: Launch, sighting: Sighting, now_us: int) -> LaunchRecord:
+        reference_in = 10**launch.quote.decimals  # one unit of the quote token
+        return LaunchRecord(
+            launch,
+            now_us,
+            sighting.verdicts,
+            0 if self._gate.halt is not None else len(sighting.matches),
+            reference_in,
+            self._bought_for(launch, reference_in),
+        )
+
+    def _seen_again(self, before: LaunchRecord, launch: Launch, sighting: Sighting) -> LaunchRecord:
+        bought_by = before.bought_by + (0 if self._gate.halt is not None else len(sighting.matches))
+        return LaunchRecord(
+            launch, before.seen_us, sighting.verdicts, bought_by, before.reference_in, before.reference_out
+        )
+
+    def _bought_for(self, launch: Launch, amount_in: int) -> int:
+        """What so much of the quote token would buy there now; 0 where nothing is offered."""
+        pair = pair_of(launch.quote, launch.token)
+        tick = self._market.latest(pair)
+        curves = tick.curves if tick is not None else ()
+        return max((curve.amount_out(amount_in, pair.base == launch.quote) for curve in curves), default=0)
+
+    def _keep(self, record: LaunchRecord) -> None:
+        self._records[record.launch.pool] = record
+        if len(self._records) > MAX_RECORDS_WAITING:
+            self._records.popitem(last=False)
+        self._wake.set()
 
     async def _keep_records(self) -> None:
-        await asyncio.Event().wait()
+        """Bring what was thought of pools to disk, for ever."""
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            while self._records:
+                pool, record = next(iter(self._records.items()))
+                try:
+                    await self._store.keep_launch(record)
+                except JournalError as error:
+                    _log.warning("launches.not_kept", error=str(error))
+                    await self._clock.sleep(_RETRY_S)
+                    continue
+                if self._records.get(pool) is record:
+                    del self._records[pool]
