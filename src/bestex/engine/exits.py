@@ -19,6 +19,7 @@ from bestex.engine.order_log import OrderLog
 from bestex.ports import Append, Clock, Journal, NewOrder
 
 BPS: Final = 10_000
+PRICE_DIGITS: Final = 12  # of a leg's price that is reckoned from its entry's
 
 
 def exits_of(entry: Order, confirmed: ConfirmedDetail, caller: str, now_us: int) -> tuple[Order, NewOrder] | None:
@@ -72,7 +73,13 @@ def _trigger_price(name: LegName, leg: ExitLeg, entry_price: int, *, sells_base:
     bps = (leg.gain_bps or 0) if name is LegName.TAKE_PROFIT else -(leg.loss_bps or 0)
     if not sells_base:
         bps = -bps
-    return format_price(max(1, entry_price * (BPS + bps) // BPS))
+    return format_price(_readable(max(1, entry_price * (BPS + bps) // BPS)))
+
+
+def _readable(price: int) -> int:
+    """A price of at most `PRICE_DIGITS` digits, rounded down: an executed price may have dozens."""
+    grain: int = 10 ** max(0, len(str(price)) - PRICE_DIGITS)
+    return price // grain * grain
 
 
 def position_left(exits: Order, entry: OrderState) -> int | None:
