@@ -35,6 +35,7 @@ from bestex.engine.engine import Engine, EngineLimits
 from bestex.engine.intake import IntakeLimits
 from bestex.engine.landing import LandingLimits
 from bestex.engine.operator import Operator
+from bestex.engine.rearming import RearmPolicy
 from bestex.engine.retry import RetryPolicy
 from bestex.hub import LocalHub
 from bestex.journal.connections import LOST
@@ -441,7 +442,8 @@ def engine_limits(settings: Settings) -> EngineLimits:
     """The engine's limits as the settings have them."""
     return EngineLimits(
         concurrency=settings.concurrency,
-        intake=IntakeLimits(waiting=settings.intake, open=settings.open_orders),
+        intake=IntakeLimits(settings.intake, settings.open_orders, settings.watched_orders),
+        rearming=RearmPolicy(base_s=settings.rearm_base_ms / 1000, max_s=settings.rearm_max_ms / 1000),
         landing=LandingLimits.looking_every(LOOK_EVERY_S[settings.profile]),
         retry=RetryPolicy(
             attempts=settings.retry_attempts,

@@ -49,6 +49,7 @@ class Settings(BaseSettings):
     concurrency: int = Field(1_000, ge=1, le=1_000_000)  # orders executing at once
     intake: int = Field(10_000, ge=1, le=10_000_000)  # orders waiting to be executed
     open_orders: int = Field(100_000, ge=1, le=10_000_000)  # orders accepted and not ended
+    watched_orders: int = Field(2_000_000, ge=1, le=100_000_000)  # orders that wait for a price or a launch
     quote_timeout_ms: int = Field(1_000, ge=1, le=60_000)  # each venue's deadline
     quote_grace_ms: int = Field(250, ge=0, le=60_000)  # for the others once one venue has quoted
     retry_attempts: int = Field(3, ge=1, le=3)
@@ -56,6 +57,8 @@ class Settings(BaseSettings):
     retry_factor: float = Field(2.0, ge=1, le=10)
     retry_max_ms: int = Field(10_000, ge=0, le=600_000)
     retry_jitter: float = Field(0.2, ge=0, le=1)  # share of the pause that is random
+    rearm_base_ms: int = Field(500, ge=0, le=60_000)  # pause before a watched order that fired in vain may fire again
+    rearm_max_ms: int = Field(60_000, ge=0, le=3_600_000)  # each pause is twice the last one, up to this
 
     drain_s: float = Field(10.0, ge=0, le=3_600)  # the most that a stop takes
 
