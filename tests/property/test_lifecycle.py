@@ -22,7 +22,7 @@ from bestex.domain.events import (
 from bestex.domain.lifecycle import ENDS, FIRST, NEXT, IllegalTransitionError, Status, check_transition
 from bestex.domain.orders import OrderState, OrderView, fold
 from bestex.domain.price import inverse_text, parse_price
-from bestex.domain.terms import Terms
+from bestex.domain.terms import Terms, TimeInForce
 from tests.support.histories import DETAIL, History, histories
 from tests.support.orders import DETAILS, HAPPY, DraftOrder
 
@@ -130,6 +130,7 @@ def expected_view(events: list[Event]) -> OrderView:
         fee_paid=latest("fee_paid"),
         commitment=latest("commitment"),
         failure=failed.detail if failed and isinstance(failed.detail, FailedDetail) else None,
+        gone=bool(fills) and fills[-1].gone,
     )
     waits = any(name in request for name in ("exits", "expiresAt", "timeInForce", "parentId"))
     if request["kind"] == "market" and not waits:
@@ -159,6 +160,8 @@ def expected_terms(events: list[Event]) -> dict[str, Any]:
         if isinstance(event.detail, WatchingDetail) and event.detail.changes is not None:
             changes = msgspec.structs.asdict(event.detail.changes)
             terms |= {name: value for name, value in changes.items() if value is not None}
+            if changes["expires_at"] is not None:
+                terms["time_in_force"] = TimeInForce.GTT
     for name in ("limit_price", "trigger_price"):
         terms[f"{name}_inverse"] = None if terms[name] is None else inverse_text(parse_price(terms[name]))
     fired = [event for event in events if isinstance(event.detail, RoutingDetail) and event.detail.trigger is not None]

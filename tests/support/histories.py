@@ -187,7 +187,7 @@ DETAIL: dict[Status, st.SearchStrategy[Detail]] = {
         filled_slices=st.none() | st.integers(0, 1000),
     ),
     Status.FAILED: st.builds(FailedDetail, TEXT, TEXT, st.lists(ATTEMPT_STORY, max_size=3).map(tuple)),
-    Status.CANCELLED: st.builds(CancelledDetail, by=TEXT, previous=st.none() | ATTEMPT_STORY),
+    Status.CANCELLED: st.builds(CancelledDetail, by=TEXT, previous=st.none() | ATTEMPT_STORY, reason=st.none() | TEXT),
     Status.EXPIRED: st.builds(ExpiredDetail, reason=TEXT, previous=st.none() | ATTEMPT_STORY),
 }
 

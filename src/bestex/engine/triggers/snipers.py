@@ -4,7 +4,7 @@ A pool is judged once for each distinct set of filters, however many orders wait
 set, or has not passed often enough, is a candidate: it is looked at again, for a while.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from operator import attrgetter
 from typing import Final
 
@@ -94,13 +94,18 @@ class _Candidate:
         self.last_slot = -1  # of the last look
 
 
+_Shelf = dict[int, Sniper]  # by key
+_Wanting = dict[LaunchFilters | None, list[_Shelf]]  # those that would buy a pool's token, by their filters
+
+
 class Snipers:
     """All orders that wait for launches. An order stays until it is removed, also when it has matched."""
 
     def __init__(self) -> None:
-        self._snipers: dict[int, Sniper] = {}  # by key
-        self._any: dict[LaunchFilters, dict[int, Sniper]] = {}  # those that do not name a mint
-        self._by_mint: dict[str, dict[int, Sniper]] = {}
+        self._snipers: _Shelf = {}
+        self._by_mint: dict[str, _Shelf] = {}
+        # Those that name no mint: by their filters, then by what they pay and whether migrations will do.
+        self._by_filters: dict[LaunchFilters, dict[tuple[str, bool], _Shelf]] = {}
         self._candidates: dict[str, _Candidate] = {}  # by pool, the oldest first
 
     def __len__(self) -> int:
@@ -132,13 +137,19 @@ class Snipers:
         sniper = self._snipers.pop(key_of(order_id), None)
         if sniper is None:
             return None
-        shelf = self._shelf(sniper)
-        del shelf[sniper.key]
-        if not shelf:
-            if sniper.mint is not None:
+        if sniper.mint is not None:
+            shelf = self._by_mint[sniper.mint]
+            del shelf[sniper.key]
+            if not shelf:
                 del self._by_mint[sniper.mint]
-            elif sniper.filters is not None:
-                del self._any[sniper.filters]
+        elif sniper.filters is not None:
+            shelves = self._by_filters[sniper.filters]
+            buyers = sniper.pays, sniper.migrations
+            del shelves[buyers][sniper.key]
+            if not shelves[buyers]:
+                del shelves[buyers]
+            if not shelves:
+                del self._by_filters[sniper.filters]
         return sniper
 
     def launched(self, launch: Launch, now_us: int) -> Sighting:
@@ -146,9 +157,9 @@ class Snipers:
         candidate = _Candidate()
         self._candidates.pop(launch.pool, None)
         wanting = self._wanting(launch)
-        matches = [Match(sniper, ()) for sniper in wanting.pop(None, ())]
-        for filters, snipers in self._to_show(wanting):
-            matches += _look(candidate, filters, snipers, launch, now_us)
+        matches = [Match(sniper, ()) for shelf in wanting.pop(None, ()) for sniper in shelf.values()]
+        for filters, shelves in _to_show(wanting):
+            matches += _look(candidate, filters, shelves, launch, now_us)
         return self._seen(candidate, matches, launch, now_us)
 
     def due(self, now_us: int) -> list[str]:
@@ -169,33 +180,25 @@ class Snipers:
         """The pool is known no more."""
         self._candidates.pop(pool, None)
 
-    def _shelf(self, sniper: Sniper) -> dict[int, Sniper]:
+    def _shelf(self, sniper: Sniper) -> _Shelf:
         if sniper.mint is not None:
             return self._by_mint.setdefault(sniper.mint, {})
         if sniper.filters is None:
             raise ValueError(f"order {sniper.order_id} names neither a mint nor filters")
-        return self._any.setdefault(sniper.filters, {})
+        shelves = self._by_filters.setdefault(sniper.filters, {})
+        return shelves.setdefault((sniper.pays, sniper.migrations), {})
 
-    def _wanting(self, launch: Launch) -> dict[LaunchFilters | None, list[Sniper]]:
-        """The orders that would buy there, by their filters."""
-        wanting: dict[LaunchFilters | None, list[Sniper]] = {}
-        for filters, snipers in self._any.items():
-            if found := [sniper for sniper in snipers.values() if sniper.wants(launch)]:
+    def _wanting(self, launch: Launch) -> _Wanting:
+        migration_will_do = (True,) if launch.migrated_from is not None else (False, True)
+        buyers = [(launch.quote.mint, each) for each in migration_will_do]
+        wanting: _Wanting = {}
+        for filters, shelves in self._by_filters.items():
+            if found := [shelves[each] for each in buyers if each in shelves]:
                 wanting[filters] = found
         for sniper in self._by_mint.get(launch.token.mint, {}).values():
             if sniper.wants(launch):
-                wanting.setdefault(sniper.filters, []).append(sniper)
+                wanting.setdefault(sniper.filters, []).append({sniper.key: sniper})
         return wanting
-
-    @staticmethod
-    def _to_show(
-        wanting: dict[LaunchFilters | None, list[Sniper]],
-    ) -> Iterator[tuple[LaunchFilters, list[Sniper]]]:
-        """The sets of filters in the order in which they are shown."""
-        yield STANDARD_FILTERS, wanting.pop(STANDARD_FILTERS, [])
-        for filters, snipers in sorted(wanting.items(), key=lambda item: -len(item[1])):
-            if filters is not None:
-                yield filters, snipers
 
     def _seen(self, candidate: _Candidate, matches: list[Match], launch: Launch, now_us: int) -> Sighting:
         """Settle when the pool is looked at again, if it is."""
@@ -214,11 +217,23 @@ class Snipers:
         return Sighting(tuple(matches), shown, launch.pool in self._candidates)
 
 
+def _to_show(wanting: _Wanting) -> Iterator[tuple[LaunchFilters, list[_Shelf]]]:
+    """The sets of filters in the order in which they are shown."""
+    yield STANDARD_FILTERS, wanting.pop(STANDARD_FILTERS, [])
+    for filters, shelves in sorted(wanting.items(), key=lambda item: -_count(item[1])):
+        if filters is not None:
+            yield filters, shelves
+
+
+def _count(shelves: Sequence[_Shelf]) -> int:
+    return sum(map(len, shelves))
+
+
 def _look(
-    candidate: _Candidate, filters: LaunchFilters, snipers: Iterable[Sniper], launch: Launch, now_us: int
+    candidate: _Candidate, filters: LaunchFilters, shelves: Sequence[_Shelf], launch: Launch, now_us: int
 ) -> list[Match]:
     """Judge a pool by one set of filters; gives the orders that it makes fire."""
-    snipers = list(snipers)
+    orders = _count(shelves)
     checks = judge(filters, launch, now_us)
     passed = all(check.passed for check in checks)
     needed = filters.consecutive_passes
@@ -228,12 +243,14 @@ def _look(
         checks = (*checks, FilterVerdict("consecutivePasses", str(needed), str(passes), passed))
     else:
         passes = 0
-    if not passed and snipers and (needed > 1 or now_us < _of_age_us(filters, launch)):
+    if not passed and orders and (needed > 1 or now_us < _of_age_us(filters, launch)):
         candidate.passes[filters] = passes
     else:
         candidate.passes.pop(filters, None)
-    candidate.verdicts[filters] = FilterSetVerdict(filters, len(snipers), passed, checks)
-    return [Match(sniper, checks) for sniper in snipers] if passed else []
+    candidate.verdicts[filters] = FilterSetVerdict(filters, orders, passed, checks)
+    if not passed:
+        return []
+    return [Match(sniper, checks) for shelf in shelves for sniper in shelf.values()]
 
 
 def _of_age_us(filters: LaunchFilters, launch: Launch) -> int:
