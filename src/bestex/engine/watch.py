@@ -224,10 +224,10 @@ class Watch:
     def _refresh(self, logs: list[OrderLog]) -> None:
         for log in logs:
             self._forget(log.order.id)
-            if is_over(log, self._clock.now_us()):
+            if is_over(log, self._clock.now_us()) and log.order.kind is not Kind.TWAP:
                 self._expire([log])
             else:
-                self.rest(log)
+                self.rest(log)  # a sliced order's slices are to be settled before it expires
 
     def _expire(self, logs: list[OrderLog]) -> None:
         for log in logs:

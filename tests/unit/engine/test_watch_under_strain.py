@@ -1,0 +1,36 @@
+"""Watched orders where something goes wrong between two steps: none is lost, none stands twice, nothing stays taken."""
+
+from bestex.domain.events import timestamp_text
+from bestex.domain.lifecycle import Status
+from bestex.domain.terms import Kind, TimeInForce
+from tests.support.small_engine import SmallEngine, small_engine
+
+_S = Status
+
+
+def bury(small: SmallEngine) -> None:
+    """What a dead engine held is free now."""
+    small.database.bury(small.journal.engine_id)
+
+
+async def executed_slice(small: SmallEngine, order_id: str) -> None:
+    """Have the first slice of a sliced order execute, for good."""
+    await small.clock.advance(1.0)
+    [first] = await small.journal.children(order_id)
+    small.chain.finalize((await small.until_status(first.order_id)).tx_hash or "")
+    await small.clock.advance(5.0)
+
+
+async def test_a_sliced_order_whose_time_passed_while_the_engine_was_down_ends() -> None:
+    async with small_engine() as small:
+        expires_at = timestamp_text(small.clock.now_us() + 15_000_000)
+        order_id = await small.order(
+            Kind.TWAP, slices=3, interval_seconds=10, time_in_force=TimeInForce.GTT, expires_at=expires_at
+        )
+        await executed_slice(small, order_id)
+    bury(small)
+    await small.clock.advance(60.0)
+    async with small_engine(after=small) as next_one:
+        await next_one.engine.watch_again()
+        view = await next_one.until_status(order_id)
+        assert (view.status, view.filled_slices) == (_S.CONFIRMED, 1)
