@@ -274,7 +274,7 @@ class Engine:
         decision = decide(log.state, log.transaction, None)
         match decision:
             case Done():
-                return
+                self.funds.release(log.order.id)  # it may have ended while it waited for them
             case Execute():
                 self.dispatcher.dispatch(log.order.id, lambda: self._executor.execute(log))
             case _:

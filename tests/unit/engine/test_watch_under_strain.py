@@ -1,9 +1,12 @@
 """Watched orders where something goes wrong between two steps: none is lost, none stands twice, nothing stays taken."""
 
+from msgspec.structs import replace
+
 from bestex.domain.events import timestamp_text
 from bestex.domain.lifecycle import Status
 from bestex.domain.terms import Kind, TimeInForce
-from tests.support.small_engine import SmallEngine, small_engine
+from bestex.ports import Commitment, TransactionStatus
+from tests.support.small_engine import LIMITS, SOL_USDC, SmallEngine, signature, small_engine
 
 _S = Status
 
@@ -34,3 +37,19 @@ async def test_a_sliced_order_whose_time_passed_while_the_engine_was_down_ends()
         await next_one.engine.watch_again()
         view = await next_one.until_status(order_id)
         assert (view.status, view.filled_slices) == (_S.CONFIRMED, 1)
+
+
+async def test_an_order_that_is_cancelled_while_it_waits_for_funds_takes_none() -> None:
+    mint, units = SOL_USDC.base.mint, 1_500_000_000
+    async with small_engine(limits=replace(LIMITS, funds_patience_s=5.0)) as small:
+        small.wallet.units[mint] = units
+        small.chain.lands = False
+        first = await small.order()
+        await small.until_status(first, _S.SUBMITTED)
+        second = await small.order()
+        await small.until_status(second, _S.ROUTING)
+        await small.engine.orders.cancel(second)
+        small.chain.tell(signature(first), TransactionStatus(1_001, Commitment.CONFIRMED))
+        await small.until_status(first)
+        await small.clock.advance(5.0)
+        assert small.engine.funds.covers(mint, units)
