@@ -222,16 +222,26 @@ class TroubledJournal(MemoryJournal):
 class SmallEngine:
     """The engine and all it talks to. Only landing runs by itself: a test calls `engine.sweep` where it means to."""
 
-    def __init__(self, tokens: TokenRegistry, limits: EngineLimits, database: MemoryDatabase, clock: FakeClock) -> None:
+    def __init__(
+        self,
+        tokens: TokenRegistry,
+        limits: EngineLimits,
+        database: MemoryDatabase,
+        tables: TriggerTables,
+        clock: FakeClock,
+        ids: FixedIds,
+    ) -> None:
         self.clock = clock
         self.database = database
+        self.tables = tables
+        self.ids = ids
         self.journal = TroubledJournal(self.database, str(uuid.uuid4()), self.clock)
         self.venue = ScriptedVenue()
         self.chain = ScriptedChain()
         router = Router([self.venue], self.clock, QuoteLimits())
         self.wallet = ScriptedWallet()
         self.market = ScriptedMarketData(self.clock)
-        self.store = MemoryTriggerStore(TriggerTables())
+        self.store = MemoryTriggerStore(tables)
         self.engine = Engine(
             self.journal,
             router,
@@ -241,7 +251,7 @@ class SmallEngine:
             self.store,
             tokens,
             self.clock,
-            FixedIds(),
+            ids,
             limits,
         )
         self.journal.listen(self.engine.committed)
@@ -336,8 +346,10 @@ async def small_engine(
     after: SmallEngine | None = None,
 ) -> AsyncIterator[SmallEngine]:
     """A running `SmallEngine`; with `sweeping`, its regular sweep runs too; `after` another, on what that one left."""
-    database, clock = (after.database, after.clock) if after is not None else (MemoryDatabase(), FakeClock())
-    small = SmallEngine(tokens, limits, database, clock)
+    if after is None:
+        small = SmallEngine(tokens, limits, MemoryDatabase(), TriggerTables(), FakeClock(), FixedIds())
+    else:
+        small = SmallEngine(tokens, limits, after.database, after.tables, after.clock, after.ids)
     engine = small.engine
     parts = (engine.run(),) if sweeping else (engine.landing.run(), engine.watch.run(), engine.dead_man.run())
     works = (*parts, small.journal.run())

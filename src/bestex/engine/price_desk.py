@@ -82,11 +82,17 @@ class PriceDesk:
                 marks = []
 
     async def load_marks(self) -> None:
-        """Read what trailing stops go by. Raises `JournalError`."""
+        """Read what trailing stops go by, before they are entered; those that are in already leave.
+
+        Raises `JournalError`.
+        """
+        stored = await self._store.high_waters()
         self._marks.clear()
-        for mark in await self._store.high_waters():
+        for mark in stored:
             self._marks[mark.pair].append(mark)
         self._trailed.update(self._marks)
+        for name, book in self._books.items():
+            book.remember(self._marks.get(name, ()))
 
     # --- Which orders wait
 

@@ -53,3 +53,24 @@ async def test_an_order_that_is_cancelled_while_it_waits_for_funds_takes_none() 
         await small.until_status(first)
         await small.clock.advance(5.0)
         assert small.engine.funds.covers(mint, units)
+
+
+async def test_a_trailing_stop_knows_its_best_price_though_its_pair_was_watched_before_the_rebuild() -> None:
+    async with small_engine() as small:
+        order_id = await small.order(Kind.TRAILING_STOP, trail_bps=500)
+        for price in ("100", "110", "105"):
+            small.price(price)
+            await small.clock.advance(1.0)
+    bury(small)
+    async with small_engine(after=small) as next_one:
+        young = await next_one.order(Kind.LIMIT, limit_price="500")  # before the old ones are there
+        trails = await next_one.order(Kind.TRAILING_STOP, trail_bps=500)
+        await next_one.engine.watch_again()
+        next_one.price("104.4")
+        view = await next_one.until_status(order_id)
+        assert view.trigger is not None
+        assert view.trigger.extreme == "110"
+        await next_one.clock.advance(1.0)
+        next_one.price("99.1")
+        assert (await next_one.until_status(trails)).status == _S.CONFIRMED
+        assert (await next_one.view(young)).status == _S.WATCHING
