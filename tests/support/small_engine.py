@@ -28,6 +28,7 @@ from bestex.ports import (
     Commitment,
     HeldOrder,
     Lease,
+    RestingOrder,
     StatusReport,
     TransactionStatus,
     WalletTransaction,
@@ -196,12 +197,14 @@ class TroubledJournal(MemoryJournal):
 
     def __init__(self, database: MemoryDatabase, engine_id: str, clock: FakeClock) -> None:
         super().__init__(database, engine_id, clock)
-        self.trouble: dict[str, list[Exception]] = defaultdict(list)  # for the next calls, by method
+        self.trouble: dict[str, list[Exception | None]] = defaultdict(list)  # for the next calls, by method
+        self.reads = asyncio.Event()  # cleared: what was read of watched orders and histories comes late
+        self.reads.set()
         self.unreadable: dict[str, Exception] = {}  # by order: what reading its events raises
 
     def _meet(self, method: str) -> None:
-        if self.trouble[method]:
-            raise self.trouble[method].pop(0)
+        if self.trouble[method] and (trouble := self.trouble[method].pop(0)) is not None:
+            raise trouble
 
     async def claim(self, limit: int) -> list[Lease]:
         self._meet("claim")
@@ -211,12 +214,20 @@ class TroubledJournal(MemoryJournal):
         self._meet("held")
         return await super().held(after_id, limit)
 
+    async def resting(self, after_id: str | None, limit: int) -> list[RestingOrder]:
+        self._meet("resting")
+        page = await super().resting(after_id, limit)
+        await self.reads.wait()
+        return page
+
     async def histories(self, order_ids: Sequence[str]) -> dict[str, list[Event]]:
         self._meet("histories")
         for order_id in order_ids:
             if order_id in self.unreadable:
                 raise self.unreadable[order_id]
-        return await super().histories(order_ids)
+        histories = await super().histories(order_ids)
+        await self.reads.wait()
+        return histories
 
 
 class SmallEngine:

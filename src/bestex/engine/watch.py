@@ -5,7 +5,8 @@ here is only an index of the journal: it is made anew from it at every start, an
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Final
 
@@ -78,6 +79,7 @@ class Watch:
         self._pauses = Deadlines(clock, self._paused_enough)
         self._to_refresh: dict[str, None] = {}
         self._to_expire: dict[str, None] = {}
+        self._moves: list[set[str]] = []  # one for each that reads orders now: those that have moved on since
         self._wake = asyncio.Event()
 
     def __len__(self) -> int:
@@ -130,18 +132,20 @@ class Watch:
         total = await self._journal.count_resting()
         taken = 0
         after: str | None = None
-        while page := await self._journal.resting(after, REBUILD_PAGE):
-            after = page[-1].order_id
-            taken += len(page)
-            for order in page:
-                if order.kind == Kind.TWAP:
-                    self.refresh(order.order_id)
-                else:
-                    self._enter(order, self._prices.collect)
-            if on_progress is not None:
-                on_progress(taken, max(total, taken))
-            await asyncio.sleep(0)
-        self._prices.enter_collected()
+        self._prices.collect_anew()
+        with self._noting_moves() as moved:
+            while page := await self._journal.resting(after, REBUILD_PAGE):
+                after = page[-1].order_id
+                taken += len(page)
+                for order in page:
+                    if order.kind == Kind.TWAP:
+                        self.refresh(order.order_id)
+                    elif order.order_id not in moved:
+                        self._enter(order, self._prices.collect)
+                if on_progress is not None:
+                    on_progress(taken, max(total, taken))
+                await asyncio.sleep(0)
+            self._prices.enter_collected(moved)
         await self._launches.catch_up()
         return taken
 
@@ -182,7 +186,19 @@ class Watch:
                 case _:
                     pass
 
+    @contextmanager
+    def _noting_moves(self) -> Iterator[set[str]]:
+        """The orders that move on while others are read: what was read of them may be of before."""
+        moved: set[str] = set()
+        self._moves = [*self._moves, moved]
+        try:
+            yield moved
+        finally:
+            self._moves = [each for each in self._moves if each is not moved]
+
     def _forget(self, order_id: str) -> None:
+        for moved in self._moves:
+            moved.add(order_id)
         self._prices.remove(order_id)
         self._launches.remove(order_id)
         self._firing.forget(order_id)
@@ -207,7 +223,10 @@ class Watch:
         while order_ids:
             batch = [order_ids.popitem()[0] for _ in range(min(READ_AT_ONCE, len(order_ids)))]
             try:
-                work(await self._read([each for each in batch if each not in self._firing]))
+                with self._noting_moves() as moved:
+                    logs = await self._read([each for each in batch if each not in self._firing])
+                self._to_refresh.update(dict.fromkeys(moved.intersection(batch)))
+                work([log for log in logs if log.order.id not in moved])
             except EngineFencedError:
                 return
             except JournalError as error:

@@ -1,7 +1,10 @@
 """Watched orders where something goes wrong between two steps: none is lost, none stands twice, nothing stays taken."""
 
+import asyncio
+
 from msgspec.structs import replace
 
+from bestex.domain.errors import JournalUnavailableError
 from bestex.domain.events import timestamp_text
 from bestex.domain.lifecycle import Status
 from bestex.domain.terms import Kind, TimeInForce
@@ -74,3 +77,42 @@ async def test_a_trailing_stop_knows_its_best_price_though_its_pair_was_watched_
         next_one.price("99.1")
         assert (await next_one.until_status(trails)).status == _S.CONFIRMED
         assert (await next_one.view(young)).status == _S.WATCHING
+
+
+async def test_an_order_stands_once_in_its_book_though_its_rebuild_began_twice() -> None:
+    async with small_engine() as small:
+        order_id = await small.order(Kind.LIMIT, limit_price="100")
+        await small.order(Kind.LIMIT, limit_price="500")  # for whose sake the price is followed
+    bury(small)
+    async with small_engine(after=small) as next_one:
+        next_one.journal.trouble["resting"] = [None, JournalUnavailableError("away")]
+        rebuilding = asyncio.create_task(next_one.engine.watch_again())
+        await next_one.until(rebuilding.done)
+        assert len(next_one.engine.watch) == 2
+        next_one.price("101")
+        await next_one.until_status(order_id)
+        next_one.price("101")
+        assert next_one.engine.watch.firing == 0
+
+
+async def test_an_order_that_is_cancelled_while_it_is_read_is_not_watched_again() -> None:
+    async with small_engine() as small:
+        early, late = [await small.order(Kind.LIMIT, limit_price="100") for _ in range(2)]
+        paused = await small.order(Kind.LIMIT, limit_price="99")
+    bury(small)
+    async with small_engine(after=small) as next_one:
+        next_one.journal.reads.clear()
+        rebuilding = asyncio.create_task(next_one.engine.watch_again())
+        await next_one.clock.advance(0.1)
+        await next_one.engine.orders.cancel(early)
+        next_one.journal.reads.set()
+        await next_one.until(rebuilding.done)
+        assert len(next_one.engine.watch) == 2
+        next_one.journal.reads.clear()
+        next_one.engine.watch.refresh(late)
+        next_one.engine.watch.refresh(paused)
+        await next_one.clock.advance(0.1)
+        await next_one.engine.orders.cancel(late)
+        next_one.journal.reads.set()
+        await next_one.clock.advance(0.1)
+        assert len(next_one.engine.watch) == 1
