@@ -116,3 +116,13 @@ async def test_an_order_that_is_cancelled_while_it_is_read_is_not_watched_again(
         next_one.journal.reads.set()
         await next_one.clock.advance(0.1)
         assert len(next_one.engine.watch) == 1
+
+
+async def test_a_cancelled_sliced_order_ends_with_its_slices_and_not_when_the_next_one_would_have_begun() -> None:
+    async with small_engine() as small:
+        order_id = await small.order(Kind.TWAP, slices=3, interval_seconds=1_000)
+        await executed_slice(small, order_id)
+        await small.engine.orders.cancel(order_id)
+        await small.clock.advance(1.0)
+        view = await small.view(order_id)
+        assert (view.status, view.filled_slices) == (_S.CONFIRMED, 1)
