@@ -43,6 +43,7 @@ from bestex.ports import Clock, Journal, MarketData, RestingOrder, TriggerStore
 REBUILD_PAGE: Final = 10_000
 READ_AT_ONCE: Final = 500
 _RETRY_S: Final = 0.5
+_BEHIND_S: Final = 5.0  # until orders whose time is up are looked at again, while the journal is not reconciled
 _TIME_IS_UP: Final = "its time is up"
 _OF_NO_CONCERN: Final = frozenset({Status.PENDING, Status.BUILDING, Status.SUBMITTED})
 """Statuses of which no watched order's index need know; they are most of all events."""
@@ -71,6 +72,7 @@ class Watch:
         self._recovery = recovery
         self._tokens = tokens
         self._clock = clock
+        self._gate = gate
         self._firing = FiringDesk(journal, recovery, clock, gate, execute, self.refresh)
         self._prices = PriceDesk(market, store, clock, gate, tokens, self._firing)
         self._launches = LaunchDesk(market, store, clock, gate, tokens, self._firing)
@@ -204,6 +206,10 @@ class Watch:
         self._firing.forget(order_id)
 
     def _expired(self, order_ids: Sequence[str]) -> None:
+        if self._gate.journal_is_behind:  # one of them may have executed: it must not end here
+            for order_id in order_ids:
+                self._expiries.at(self._clock.now_us() + round(_BEHIND_S * 1e6), order_id)
+            return
         self._to_expire.update(dict.fromkeys(order_ids))
         self._wake.set()
 
@@ -249,6 +255,9 @@ class Watch:
                 self.rest(log)  # a sliced order's slices are to be settled before it expires
 
     def _expire(self, logs: list[OrderLog]) -> None:
+        if self._gate.journal_is_behind:
+            self._expired([log.order.id for log in logs])
+            return
         for log in logs:
             if log.order.kind is Kind.TWAP:
                 continue  # its slices are to be settled first
