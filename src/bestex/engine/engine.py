@@ -241,8 +241,8 @@ class Engine:
         """
         while True:
             try:
-                watched = await self.watch.rebuild(on_progress)
                 await self.dead_man.load()
+                watched = await self.watch.rebuild(on_progress)
             except JournalError as error:
                 _log.warning("watch.interrupted", error=str(error))
                 await self._clock.sleep(REFOLD_PAUSE_S)

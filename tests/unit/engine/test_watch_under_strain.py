@@ -8,7 +8,7 @@ from bestex.domain.errors import JournalUnavailableError
 from bestex.domain.events import timestamp_text
 from bestex.domain.lifecycle import Status
 from bestex.domain.terms import Kind, TimeInForce
-from bestex.ports import Commitment, TransactionStatus
+from bestex.ports import Commitment, Halt, HaltCause, TransactionStatus
 from tests.support.small_engine import LIMITS, SOL_USDC, SmallEngine, signature, small_engine
 
 _S = Status
@@ -126,3 +126,52 @@ async def test_a_cancelled_sliced_order_ends_with_its_slices_and_not_when_the_ne
         await small.clock.advance(1.0)
         view = await small.view(order_id)
         assert (view.status, view.filled_slices) == (_S.CONFIRMED, 1)
+
+
+async def test_no_order_ends_before_a_journal_that_is_behind_is_reconciled() -> None:
+    async with small_engine() as small:
+        expires_at = timestamp_text(small.clock.now_us() + 5_000_000)
+        terms = {"limit_price": "200", "time_in_force": TimeInForce.GTT, "expires_at": expires_at}
+        expiring, other = await small.order(Kind.LIMIT, **terms), await small.order(Kind.LIMIT, limit_price="200")
+        stop = await small.order(Kind.STOP, trigger_price="50")
+        await small.engine.dead_man.arm("local", 10, True)
+        small.engine.gate.close(Halt("older than the world", HaltCause.JOURNAL_BEHIND, small.clock.now_us()))
+        await small.clock.advance(20.0)
+        assert [(await small.view(each)).status for each in (expiring, other)] == [_S.WATCHING, _S.WATCHING]
+        small.engine.gate.open()
+        assert (await small.until_status(other)).status == _S.CANCELLED
+        assert (await small.until_status(expiring)).status in (_S.CANCELLED, _S.EXPIRED)
+        assert (await small.view(stop)).status == _S.WATCHING
+
+
+async def test_an_order_whose_time_passed_while_the_engine_was_down_expires_once_the_journal_is_reconciled() -> None:
+    async with small_engine() as small:
+        expires_at = timestamp_text(small.clock.now_us() + 5_000_000)
+        order_id = await small.order(
+            Kind.LIMIT, limit_price="200", time_in_force=TimeInForce.GTT, expires_at=expires_at
+        )
+    bury(small)
+    await small.clock.advance(60.0)
+    async with small_engine(after=small) as next_one:
+        next_one.engine.gate.close(Halt("older than the world", HaltCause.JOURNAL_BEHIND, small.clock.now_us()))
+        await next_one.engine.watch_again()
+        next_one.engine.watch.refresh(order_id)
+        await next_one.clock.advance(60.0)
+        assert (await next_one.view(order_id)).status == _S.WATCHING
+        next_one.engine.gate.open()
+        assert (await next_one.until_status(order_id)).status == _S.EXPIRED
+
+
+async def test_a_dead_mans_switch_that_was_due_while_the_engine_was_down_goes_off_before_anything_fires() -> None:
+    async with small_engine() as small:
+        order_id = await small.order(Kind.LIMIT, limit_price="100")
+        await small.engine.dead_man.arm("local", 10, False)
+    bury(small)
+    await small.clock.advance(60.0)
+    async with small_engine(after=small) as next_one:
+        next_one.price("150")
+        await next_one.engine.watch_again()
+        assert (await next_one.until_status(order_id)).status == _S.CANCELLED
+        assert _S.ROUTING not in await next_one.statuses(order_id)
+        await next_one.clock.advance(1.0)
+        assert await next_one.store.dead_men() == []
