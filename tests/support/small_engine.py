@@ -28,6 +28,7 @@ from bestex.ports import (
     Commitment,
     HeldOrder,
     Lease,
+    RestingOrder,
     StatusReport,
     TransactionStatus,
     WalletTransaction,
@@ -196,12 +197,14 @@ class TroubledJournal(MemoryJournal):
 
     def __init__(self, database: MemoryDatabase, engine_id: str, clock: FakeClock) -> None:
         super().__init__(database, engine_id, clock)
-        self.trouble: dict[str, list[Exception]] = defaultdict(list)  # for the next calls, by method
+        self.trouble: dict[str, list[Exception | None]] = defaultdict(list)  # for the next calls, by method
+        self.reads = asyncio.Event()  # cleared: what was read of watched orders and histories comes late
+        self.reads.set()
         self.unreadable: dict[str, Exception] = {}  # by order: what reading its events raises
 
     def _meet(self, method: str) -> None:
-        if self.trouble[method]:
-            raise self.trouble[method].pop(0)
+        if self.trouble[method] and (trouble := self.trouble[method].pop(0)) is not None:
+            raise trouble
 
     async def claim(self, limit: int) -> list[Lease]:
         self._meet("claim")
@@ -211,27 +214,45 @@ class TroubledJournal(MemoryJournal):
         self._meet("held")
         return await super().held(after_id, limit)
 
+    async def resting(self, after_id: str | None, limit: int) -> list[RestingOrder]:
+        self._meet("resting")
+        page = await super().resting(after_id, limit)
+        await self.reads.wait()
+        return page
+
     async def histories(self, order_ids: Sequence[str]) -> dict[str, list[Event]]:
         self._meet("histories")
         for order_id in order_ids:
             if order_id in self.unreadable:
                 raise self.unreadable[order_id]
-        return await super().histories(order_ids)
+        histories = await super().histories(order_ids)
+        await self.reads.wait()
+        return histories
 
 
 class SmallEngine:
     """The engine and all it talks to. Only landing runs by itself: a test calls `engine.sweep` where it means to."""
 
-    def __init__(self, tokens: TokenRegistry, limits: EngineLimits, database: MemoryDatabase, clock: FakeClock) -> None:
+    def __init__(
+        self,
+        tokens: TokenRegistry,
+        limits: EngineLimits,
+        database: MemoryDatabase,
+        tables: TriggerTables,
+        clock: FakeClock,
+        ids: FixedIds,
+    ) -> None:
         self.clock = clock
         self.database = database
+        self.tables = tables
+        self.ids = ids
         self.journal = TroubledJournal(self.database, str(uuid.uuid4()), self.clock)
         self.venue = ScriptedVenue()
         self.chain = ScriptedChain()
         router = Router([self.venue], self.clock, QuoteLimits())
         self.wallet = ScriptedWallet()
         self.market = ScriptedMarketData(self.clock)
-        self.store = MemoryTriggerStore(TriggerTables())
+        self.store = MemoryTriggerStore(tables)
         self.engine = Engine(
             self.journal,
             router,
@@ -241,7 +262,7 @@ class SmallEngine:
             self.store,
             tokens,
             self.clock,
-            FixedIds(),
+            ids,
             limits,
         )
         self.journal.listen(self.engine.committed)
@@ -336,8 +357,10 @@ async def small_engine(
     after: SmallEngine | None = None,
 ) -> AsyncIterator[SmallEngine]:
     """A running `SmallEngine`; with `sweeping`, its regular sweep runs too; `after` another, on what that one left."""
-    database, clock = (after.database, after.clock) if after is not None else (MemoryDatabase(), FakeClock())
-    small = SmallEngine(tokens, limits, database, clock)
+    if after is None:
+        small = SmallEngine(tokens, limits, MemoryDatabase(), TriggerTables(), FakeClock(), FixedIds())
+    else:
+        small = SmallEngine(tokens, limits, after.database, after.tables, after.clock, after.ids)
     engine = small.engine
     parts = (engine.run(),) if sweeping else (engine.landing.run(), engine.watch.run(), engine.dead_man.run())
     works = (*parts, small.journal.run())

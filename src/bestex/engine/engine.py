@@ -241,8 +241,8 @@ class Engine:
         """
         while True:
             try:
-                watched = await self.watch.rebuild(on_progress)
                 await self.dead_man.load()
+                watched = await self.watch.rebuild(on_progress)
             except JournalError as error:
                 _log.warning("watch.interrupted", error=str(error))
                 await self._clock.sleep(REFOLD_PAUSE_S)
@@ -274,7 +274,7 @@ class Engine:
         decision = decide(log.state, log.transaction, None)
         match decision:
             case Done():
-                return
+                self.funds.release(log.order.id)  # it may have ended while it waited for them
             case Execute():
                 self.dispatcher.dispatch(log.order.id, lambda: self._executor.execute(log))
             case _:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import defaultdict
+from collections.abc import Collection
 from functools import partial
 from typing import Final
 
@@ -82,11 +83,17 @@ class PriceDesk:
                 marks = []
 
     async def load_marks(self) -> None:
-        """Read what trailing stops go by. Raises `JournalError`."""
+        """Read what trailing stops go by, before they are entered; those that are in already leave.
+
+        Raises `JournalError`.
+        """
+        stored = await self._store.high_waters()
         self._marks.clear()
-        for mark in await self._store.high_waters():
+        for mark in stored:
             self._marks[mark.pair].append(mark)
         self._trailed.update(self._marks)
+        for name, book in self._books.items():
+            book.remember(self._marks.get(name, ()))
 
     # --- Which orders wait
 
@@ -112,16 +119,24 @@ class PriceDesk:
         else:
             self._collected[book.pair.name, sells_base].append(entries)
 
-    def enter_collected(self) -> None:
-        """Enter what has been collected; what came to stand in its book meanwhile stays as it is."""
+    def enter_collected(self, moved: Collection[str]) -> None:
+        """Enter what has been collected, without the orders that have `moved` on.
+
+        What came to stand in its book meanwhile stays as it is.
+        """
         collected, self._collected = self._collected, defaultdict(list)
         for (name, sells_base), found in collected.items():
             book = self._books[name]
-            if len(book):
-                found = [entries for entries in found if entries[0].order_id not in book]
+            if moved or len(book):
+                ids = ((entries[0].order_id, entries) for entries in found)
+                found = [entries for order_id, entries in ids if order_id not in moved and order_id not in book]
             book.load(found, sells_base=sells_base)
             self._look_soon(name)
         self._follow()
+
+    def collect_anew(self) -> None:
+        """Forget what has been collected."""
+        self._collected.clear()
 
     def _entry(self, order: RestingOrder) -> tuple[Book, Entries, bool] | None:
         """An order's book, what stands there for it, and its direction; one that cannot be read is left out."""

@@ -45,6 +45,7 @@ class Slicer:
         self._accepted = accepted
         self._parents: dict[str, OrderLog] = {}
         self._parent_of: dict[str, str] = {}  # by slice, those that are not settled
+        self._moved_on: set[str] = set()  # parents that another wrote to: to be read anew
         self._changed: dict[str, None] = {}  # parents to be looked at, in the order of their news
         self._wake = asyncio.Event()
         self._deadlines = Deadlines(clock, self._look_at)
@@ -65,7 +66,8 @@ class Slicer:
             order_id = stored.event.order_id
             if (parent_id := self._parent_of.get(order_id)) is not None:
                 self._look_at((parent_id,))
-            elif order_id in self._parents and stored.event.seq > self._parents[order_id].state.seq:
+            elif (log := self._parents.get(order_id)) is not None and stored.event.seq > log.state.seq:
+                self._moved_on.add(order_id)  # another wrote it
                 self._look_at((order_id,))
 
     async def run(self) -> None:
@@ -88,6 +90,9 @@ class Slicer:
     async def _carry_on_one(self, parent_id: str) -> None:
         """Take one order as far as it can go now; whatever keeps it, it is looked at again."""
         try:
+            if parent_id in self._moved_on:
+                await self._read_again(parent_id)
+                return
             while (log := self._parents.get(parent_id)) is not None and await self._step(log):
                 pass
         except AppendRefusedError:
@@ -146,11 +151,13 @@ class Slicer:
                 self._parent_of[view.order_id] = parent_id
 
     async def _read_again(self, parent_id: str) -> None:
+        self._moved_on.discard(parent_id)
         try:
             row = await self._journal.order(parent_id)
             logs = await self._recovery.read([Lease(parent_id, row.lease_epoch)]) if row is not None else []
         except JournalError as error:
             _log.warning("slicer.interrupted", order_id=parent_id, error=str(error))
+            self._moved_on.add(parent_id)
             self._later(parent_id, _RETRY_S)
             return
         for log in logs:

@@ -5,7 +5,8 @@ here is only an index of the journal: it is made anew from it at every start, an
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Final
 
@@ -42,6 +43,7 @@ from bestex.ports import Clock, Journal, MarketData, RestingOrder, TriggerStore
 REBUILD_PAGE: Final = 10_000
 READ_AT_ONCE: Final = 500
 _RETRY_S: Final = 0.5
+_BEHIND_S: Final = 5.0  # until orders whose time is up are looked at again, while the journal is not reconciled
 _TIME_IS_UP: Final = "its time is up"
 _OF_NO_CONCERN: Final = frozenset({Status.PENDING, Status.BUILDING, Status.SUBMITTED})
 """Statuses of which no watched order's index need know; they are most of all events."""
@@ -70,6 +72,7 @@ class Watch:
         self._recovery = recovery
         self._tokens = tokens
         self._clock = clock
+        self._gate = gate
         self._firing = FiringDesk(journal, recovery, clock, gate, execute, self.refresh)
         self._prices = PriceDesk(market, store, clock, gate, tokens, self._firing)
         self._launches = LaunchDesk(market, store, clock, gate, tokens, self._firing)
@@ -78,6 +81,7 @@ class Watch:
         self._pauses = Deadlines(clock, self._paused_enough)
         self._to_refresh: dict[str, None] = {}
         self._to_expire: dict[str, None] = {}
+        self._moves: list[set[str]] = []  # one for each that reads orders now: those that have moved on since
         self._wake = asyncio.Event()
 
     def __len__(self) -> int:
@@ -130,18 +134,20 @@ class Watch:
         total = await self._journal.count_resting()
         taken = 0
         after: str | None = None
-        while page := await self._journal.resting(after, REBUILD_PAGE):
-            after = page[-1].order_id
-            taken += len(page)
-            for order in page:
-                if order.kind == Kind.TWAP:
-                    self.refresh(order.order_id)
-                else:
-                    self._enter(order, self._prices.collect)
-            if on_progress is not None:
-                on_progress(taken, max(total, taken))
-            await asyncio.sleep(0)
-        self._prices.enter_collected()
+        self._prices.collect_anew()
+        with self._noting_moves() as moved:
+            while page := await self._journal.resting(after, REBUILD_PAGE):
+                after = page[-1].order_id
+                taken += len(page)
+                for order in page:
+                    if order.kind == Kind.TWAP:
+                        self.refresh(order.order_id)
+                    elif order.order_id not in moved:
+                        self._enter(order, self._prices.collect)
+                if on_progress is not None:
+                    on_progress(taken, max(total, taken))
+                await asyncio.sleep(0)
+            self._prices.enter_collected(moved)
         await self._launches.catch_up()
         return taken
 
@@ -182,12 +188,28 @@ class Watch:
                 case _:
                     pass
 
+    @contextmanager
+    def _noting_moves(self) -> Iterator[set[str]]:
+        """The orders that move on while others are read: what was read of them may be of before."""
+        moved: set[str] = set()
+        self._moves = [*self._moves, moved]
+        try:
+            yield moved
+        finally:
+            self._moves = [each for each in self._moves if each is not moved]
+
     def _forget(self, order_id: str) -> None:
+        for moved in self._moves:
+            moved.add(order_id)
         self._prices.remove(order_id)
         self._launches.remove(order_id)
         self._firing.forget(order_id)
 
     def _expired(self, order_ids: Sequence[str]) -> None:
+        if self._gate.journal_is_behind:  # one of them may have executed: it must not end here
+            for order_id in order_ids:
+                self._expiries.at(self._clock.now_us() + round(_BEHIND_S * 1e6), order_id)
+            return
         self._to_expire.update(dict.fromkeys(order_ids))
         self._wake.set()
 
@@ -207,7 +229,10 @@ class Watch:
         while order_ids:
             batch = [order_ids.popitem()[0] for _ in range(min(READ_AT_ONCE, len(order_ids)))]
             try:
-                work(await self._read([each for each in batch if each not in self._firing]))
+                with self._noting_moves() as moved:
+                    logs = await self._read([each for each in batch if each not in self._firing])
+                self._to_refresh.update(dict.fromkeys(moved.intersection(batch)))
+                work([log for log in logs if log.order.id not in moved])
             except EngineFencedError:
                 return
             except JournalError as error:
@@ -224,12 +249,15 @@ class Watch:
     def _refresh(self, logs: list[OrderLog]) -> None:
         for log in logs:
             self._forget(log.order.id)
-            if is_over(log, self._clock.now_us()):
+            if is_over(log, self._clock.now_us()) and log.order.kind is not Kind.TWAP:
                 self._expire([log])
             else:
-                self.rest(log)
+                self.rest(log)  # a sliced order's slices are to be settled before it expires
 
     def _expire(self, logs: list[OrderLog]) -> None:
+        if self._gate.journal_is_behind:
+            self._expired([log.order.id for log in logs])
+            return
         for log in logs:
             if log.order.kind is Kind.TWAP:
                 continue  # its slices are to be settled first

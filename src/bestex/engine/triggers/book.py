@@ -103,14 +103,12 @@ class Book:
     """
 
     def __init__(self, pair: Pair, marks: Iterable[HighWater] = ()) -> None:
-        """`marks`: the stored best prices, of this pair among others, for the trailing stops that will be added."""
+        """`marks`: as `remember` takes them."""
         self.pair = pair
         self._in_flight = InFlight()
         self._sells = _Direction(pair, sells_base=True)
         self._buys = _Direction(pair, sells_base=False)
-        mine = [mark for mark in marks if mark.pair == pair.name]
-        self._sells.trails.remember(mark for mark in mine if mark.sells_base)
-        self._buys.trails.remember(mark for mark in mine if not mark.sells_base)
+        self.remember(marks)
 
     def __len__(self) -> int:
         """How many orders stand here."""
@@ -118,6 +116,18 @@ class Book:
 
     def __contains__(self, order_id: str) -> bool:
         return bool(self.find(order_id))
+
+    def remember(self, marks: Iterable[HighWater]) -> None:
+        """Take over stored best prices, of this pair among others, for the trailing stops that will be added.
+
+        Those that stand here leave, for they may have missed better ones: they are to be added anew.
+        """
+        mine = [mark for mark in marks if mark.pair == self.pair.name]
+        for sells_base in (True, False):
+            direction = self._direction(sells_base)
+            for key in direction.trails.armed():
+                direction.remove(key)
+            direction.trails.remember(mark for mark in mine if mark.sells_base is sells_base)
 
     @property
     def in_flight(self) -> int:

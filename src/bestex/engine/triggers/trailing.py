@@ -148,10 +148,17 @@ class Trails:
         return len(self._groups) + len(self._waiting)
 
     def remember(self, marks: Iterable[HighWater]) -> None:
-        """Take over marks that were stored, of this pair and direction, before any order is armed."""
+        """Take over marks that were stored, of this pair and direction, while no order is armed."""
+        known, self._marks = self._marks, []
         for mark in sorted(marks, key=attrgetter("at_us")):
             _push(self._marks, mark.at_us, self._standing(parse_price(mark.price)))
-            self._last_us = mark.at_us
+            self._last_us = max(self._last_us, mark.at_us)
+        for at_us, standing in known:
+            _push(self._marks, at_us, standing)
+
+    def armed(self) -> list[int]:
+        """The keys of all orders."""
+        return [*self._groups, *self._waiting]
 
     def take_marks(self) -> list[HighWater]:
         """What is to be stored since this was last asked; one where it is asked after each price."""

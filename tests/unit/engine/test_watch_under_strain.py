@@ -1,0 +1,177 @@
+"""Watched orders where something goes wrong between two steps: none is lost, none stands twice, nothing stays taken."""
+
+import asyncio
+
+from msgspec.structs import replace
+
+from bestex.domain.errors import JournalUnavailableError
+from bestex.domain.events import timestamp_text
+from bestex.domain.lifecycle import Status
+from bestex.domain.terms import Kind, TimeInForce
+from bestex.ports import Commitment, Halt, HaltCause, TransactionStatus
+from tests.support.small_engine import LIMITS, SOL_USDC, SmallEngine, signature, small_engine
+
+_S = Status
+
+
+def bury(small: SmallEngine) -> None:
+    """What a dead engine held is free now."""
+    small.database.bury(small.journal.engine_id)
+
+
+async def executed_slice(small: SmallEngine, order_id: str) -> None:
+    """Have the first slice of a sliced order execute, for good."""
+    await small.clock.advance(1.0)
+    [first] = await small.journal.children(order_id)
+    small.chain.finalize((await small.until_status(first.order_id)).tx_hash or "")
+    await small.clock.advance(5.0)
+
+
+async def test_a_sliced_order_whose_time_passed_while_the_engine_was_down_ends() -> None:
+    async with small_engine() as small:
+        expires_at = timestamp_text(small.clock.now_us() + 15_000_000)
+        order_id = await small.order(
+            Kind.TWAP, slices=3, interval_seconds=10, time_in_force=TimeInForce.GTT, expires_at=expires_at
+        )
+        await executed_slice(small, order_id)
+    bury(small)
+    await small.clock.advance(60.0)
+    async with small_engine(after=small) as next_one:
+        await next_one.engine.watch_again()
+        view = await next_one.until_status(order_id)
+        assert (view.status, view.filled_slices) == (_S.CONFIRMED, 1)
+
+
+async def test_an_order_that_is_cancelled_while_it_waits_for_funds_takes_none() -> None:
+    mint, units = SOL_USDC.base.mint, 1_500_000_000
+    async with small_engine(limits=replace(LIMITS, funds_patience_s=5.0)) as small:
+        small.wallet.units[mint] = units
+        small.chain.lands = False
+        first = await small.order()
+        await small.until_status(first, _S.SUBMITTED)
+        second = await small.order()
+        await small.until_status(second, _S.ROUTING)
+        await small.engine.orders.cancel(second)
+        small.chain.tell(signature(first), TransactionStatus(1_001, Commitment.CONFIRMED))
+        await small.until_status(first)
+        await small.clock.advance(5.0)
+        assert small.engine.funds.covers(mint, units)
+
+
+async def test_a_trailing_stop_knows_its_best_price_though_its_pair_was_watched_before_the_rebuild() -> None:
+    async with small_engine() as small:
+        order_id = await small.order(Kind.TRAILING_STOP, trail_bps=500)
+        for price in ("100", "110", "105"):
+            small.price(price)
+            await small.clock.advance(1.0)
+    bury(small)
+    async with small_engine(after=small) as next_one:
+        young = await next_one.order(Kind.LIMIT, limit_price="500")  # before the old ones are there
+        trails = await next_one.order(Kind.TRAILING_STOP, trail_bps=500)
+        await next_one.engine.watch_again()
+        next_one.price("104.4")
+        view = await next_one.until_status(order_id)
+        assert view.trigger is not None
+        assert view.trigger.extreme == "110"
+        await next_one.clock.advance(1.0)
+        next_one.price("99.1")
+        assert (await next_one.until_status(trails)).status == _S.CONFIRMED
+        assert (await next_one.view(young)).status == _S.WATCHING
+
+
+async def test_an_order_stands_once_in_its_book_though_its_rebuild_began_twice() -> None:
+    async with small_engine() as small:
+        order_id = await small.order(Kind.LIMIT, limit_price="100")
+        await small.order(Kind.LIMIT, limit_price="500")  # for whose sake the price is followed
+    bury(small)
+    async with small_engine(after=small) as next_one:
+        next_one.journal.trouble["resting"] = [None, JournalUnavailableError("away")]
+        rebuilding = asyncio.create_task(next_one.engine.watch_again())
+        await next_one.until(rebuilding.done)
+        assert len(next_one.engine.watch) == 2
+        next_one.price("101")
+        await next_one.until_status(order_id)
+        next_one.price("101")
+        assert next_one.engine.watch.firing == 0
+
+
+async def test_an_order_that_is_cancelled_while_it_is_read_is_not_watched_again() -> None:
+    async with small_engine() as small:
+        early, late = [await small.order(Kind.LIMIT, limit_price="100") for _ in range(2)]
+        paused = await small.order(Kind.LIMIT, limit_price="99")
+    bury(small)
+    async with small_engine(after=small) as next_one:
+        next_one.journal.reads.clear()
+        rebuilding = asyncio.create_task(next_one.engine.watch_again())
+        await next_one.clock.advance(0.1)
+        await next_one.engine.orders.cancel(early)
+        next_one.journal.reads.set()
+        await next_one.until(rebuilding.done)
+        assert len(next_one.engine.watch) == 2
+        next_one.journal.reads.clear()
+        next_one.engine.watch.refresh(late)
+        next_one.engine.watch.refresh(paused)
+        await next_one.clock.advance(0.1)
+        await next_one.engine.orders.cancel(late)
+        next_one.journal.reads.set()
+        await next_one.clock.advance(0.1)
+        assert len(next_one.engine.watch) == 1
+
+
+async def test_a_cancelled_sliced_order_ends_with_its_slices_and_not_when_the_next_one_would_have_begun() -> None:
+    async with small_engine() as small:
+        order_id = await small.order(Kind.TWAP, slices=3, interval_seconds=1_000)
+        await executed_slice(small, order_id)
+        await small.engine.orders.cancel(order_id)
+        await small.clock.advance(1.0)
+        view = await small.view(order_id)
+        assert (view.status, view.filled_slices) == (_S.CONFIRMED, 1)
+
+
+async def test_no_order_ends_before_a_journal_that_is_behind_is_reconciled() -> None:
+    async with small_engine() as small:
+        expires_at = timestamp_text(small.clock.now_us() + 5_000_000)
+        terms = {"limit_price": "200", "time_in_force": TimeInForce.GTT, "expires_at": expires_at}
+        expiring, other = await small.order(Kind.LIMIT, **terms), await small.order(Kind.LIMIT, limit_price="200")
+        stop = await small.order(Kind.STOP, trigger_price="50")
+        await small.engine.dead_man.arm("local", 10, True)
+        small.engine.gate.close(Halt("older than the world", HaltCause.JOURNAL_BEHIND, small.clock.now_us()))
+        await small.clock.advance(20.0)
+        assert [(await small.view(each)).status for each in (expiring, other)] == [_S.WATCHING, _S.WATCHING]
+        small.engine.gate.open()
+        assert (await small.until_status(other)).status == _S.CANCELLED
+        assert (await small.until_status(expiring)).status in (_S.CANCELLED, _S.EXPIRED)
+        assert (await small.view(stop)).status == _S.WATCHING
+
+
+async def test_an_order_whose_time_passed_while_the_engine_was_down_expires_once_the_journal_is_reconciled() -> None:
+    async with small_engine() as small:
+        expires_at = timestamp_text(small.clock.now_us() + 5_000_000)
+        order_id = await small.order(
+            Kind.LIMIT, limit_price="200", time_in_force=TimeInForce.GTT, expires_at=expires_at
+        )
+    bury(small)
+    await small.clock.advance(60.0)
+    async with small_engine(after=small) as next_one:
+        next_one.engine.gate.close(Halt("older than the world", HaltCause.JOURNAL_BEHIND, small.clock.now_us()))
+        await next_one.engine.watch_again()
+        next_one.engine.watch.refresh(order_id)
+        await next_one.clock.advance(60.0)
+        assert (await next_one.view(order_id)).status == _S.WATCHING
+        next_one.engine.gate.open()
+        assert (await next_one.until_status(order_id)).status == _S.EXPIRED
+
+
+async def test_a_dead_mans_switch_that_was_due_while_the_engine_was_down_goes_off_before_anything_fires() -> None:
+    async with small_engine() as small:
+        order_id = await small.order(Kind.LIMIT, limit_price="100")
+        await small.engine.dead_man.arm("local", 10, False)
+    bury(small)
+    await small.clock.advance(60.0)
+    async with small_engine(after=small) as next_one:
+        next_one.price("150")
+        await next_one.engine.watch_again()
+        assert (await next_one.until_status(order_id)).status == _S.CANCELLED
+        assert _S.ROUTING not in await next_one.statuses(order_id)
+        await next_one.clock.advance(1.0)
+        assert await next_one.store.dead_men() == []
