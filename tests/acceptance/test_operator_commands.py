@@ -5,33 +5,11 @@ import signal
 import subprocess
 import time
 from pathlib import Path
-from typing import Any
 
 from bestex.journal.embedded import EmbeddedPostgres
 from bestex.journal.embedded.cluster import find_binaries
-from tests.support.engine import PATIENCE_S, Served, check_ledger, command, count_of, environment, serving
-
-Json = dict[str, Any]
-
-
-def bestex(engine: Served, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command(*arguments),
-        env=environment(PORT=engine.port),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE_S,
-        check=False,
-    )
-
-
-def answer(engine: Served, *arguments: str) -> Json:
-    """What a command that succeeds answers, as JSON."""
-    done = bestex(engine, *arguments, "--json")
-    assert done.returncode == 0, done.stderr
-    found: Json = json.loads(done.stdout)
-    return found
+from tests.support.command_line import answer, bestex
+from tests.support.engine import PATIENCE_S, Json, Served, check_ledger, count_of, serving
 
 
 def postgres_tool(name: str, *arguments: str) -> None:
