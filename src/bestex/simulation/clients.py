@@ -1,256 +1,140 @@
-"""Those who use the engine: clients that place, repeat and cancel orders, and watchers that miss nothing."""
+"""Clients that place an order, repeat it, change it and cancel it, whatever it takes."""
 
 import asyncio
-from collections.abc import Callable, Coroutine
-from typing import Any, Final, Protocol, TypeVar
+from collections.abc import Coroutine
+from typing import Any, Final
 
-import msgspec
-
-from bestex.api.following import follow_all, follow_order
+from bestex.domain.derived_ids import derived_id
 from bestex.domain.errors import (
     BestexError,
     EngineFencedError,
-    JournalError,
     JournalUnavailableError,
     NotFoundError,
     OutcomeUnknownError,
 )
-from bestex.domain.events import StoredEvent
-from bestex.domain.lifecycle import ENDS
-from bestex.engine.errors import AlreadyEndedError
-from bestex.engine.intake import Accepted, OrderRequest
-from bestex.simulation.database import REQUEST, Request
-from bestex.simulation.engine import EngineProcess
-from bestex.simulation.faults import Luck
-from bestex.simulation.loop import VirtualLoop
-from bestex.simulation.referee import Referee
-from bestex.simulation.trace import Trace
+from bestex.domain.terms import Kind, TimeInForce
+from bestex.engine.errors import AlreadyEndedError, BadChangeError, BeyondTriggerError, NotWatchingError
+from bestex.engine.intake import CALLER, Accepted, OrderRequest
+from bestex.simulation.database import Request
+from bestex.simulation.network import ConnectionLostError, Network
+from bestex.simulation.prices import MarketPrices
+from bestex.simulation.watchers import Watcher
+from bestex.simulation.wishes import Amend, Wish, changes_of, priced
 
-T = TypeVar("T")
-
-CALLER: Final = "local"
-_PATIENCE_S: Final = 8.0  # of a client, for an answer
-_PAUSE_S: Final = (0.05, 1.5)  # before another try
-
-
-class ConnectionLostError(Exception):
-    """The engine was not there, died, or the connection broke: what was asked may have been done."""
-
-
-class Door(Protocol):
-    """Where the engine is found."""
-
-    @property
-    def engine(self) -> EngineProcess | None: ...
-
-
-class Wish(msgspec.Struct, frozen=True):
-    """What a client is going to do."""
-
-    request: OrderRequest
-    at_s: float
-    key: str | None
-    repeats: bool  # sends the order again although it was accepted
-    cancel_after_s: float | None
-    watchers: int
-
-
-class Network:
-    """Connections to whatever engine process is at the door."""
-
-    def __init__(self, loop: VirtualLoop, door: Door, luck: Luck, referee: Referee, trace: Trace) -> None:
-        self.loop = loop
-        self.luck = luck
-        self.referee = referee
-        self.trace = trace
-        self._door = door
-
-    async def call(
-        self,
-        work: Callable[[EngineProcess], Coroutine[Any, Any, T]],
-        *,
-        request: Request | None = None,
-        patience_s: float | None = _PATIENCE_S,
-    ) -> T:
-        """Have a process at the door do something; raises what it raises, or `ConnectionLostError`."""
-        engine = self._door.engine
-        if engine is None or not engine.process.alive or not engine.open:
-            raise ConnectionLostError
-        if self.luck.strikes("connection_lost"):
-            patience_s = self.luck.random.uniform(0.0, 3.0)
-        answer: asyncio.Future[T] = self.loop.create_future()
-
-        async def serve() -> None:
-            if request is not None:
-                REQUEST.set(request)
-            try:
-                result = await work(engine)
-            except Exception as error:  # noqa: BLE001 -- the client's to judge
-                if not isinstance(error, BestexError):
-                    self.referee.broke(f"a call broke: {error!r}")
-                if not answer.done():
-                    answer.set_exception(error)
-            else:
-                if not answer.done():
-                    answer.set_result(result)
-
-        def lose() -> None:
-            if not answer.done():
-                answer.set_exception(ConnectionLostError())
-
-        serving = engine.process.spawn(serve())
-        engine.process.when_dead[lose] = None
-        gone = self.loop.call_later(patience_s, lose) if patience_s is not None else None
-        try:
-            return await answer
-        finally:
-            engine.process.when_dead.pop(lose, None)
-            if gone is not None:
-                gone.cancel()
-            if not serving.done():
-                serving.cancel()  # the server notices that the client is gone
-
-    async def pause(self) -> None:
-        await asyncio.sleep(self.luck.random.uniform(*_PAUSE_S))
+_CANCELS_MAX: Final = 200  # of one order that its client gives up, until its end is somebody else's
 
 
 class Client:
-    """Places one order, whatever it takes."""
+    """Places one order, and sees to its end."""
 
-    def __init__(self, network: Network, wish: Wish) -> None:
+    def __init__(self, network: Network, wish: Wish, prices: MarketPrices) -> None:
         self._network = network
         self._wish = wish
-        self.order_id: str | None = None
+        self._prices = prices
 
     async def run(self) -> None:
         wish, network = self._wish, self._network
         await asyncio.sleep(wish.at_s)
-        accepted = await self._place()
+        request = priced(wish, self._prices)
+        if request is None:
+            return
+        accepted = await self._place(request)
         if accepted is None:
             return
-        self.order_id = accepted.order_id
-        works: list[Coroutine[Any, Any, None]] = [
-            Watcher(network, accepted.order_id).run() for _ in range(wish.watchers)
-        ]
+        order_id = accepted.order_id
+        works: list[Coroutine[Any, Any, None]] = [Watcher(network, order_id).run() for _ in range(wish.watchers)]
         if wish.repeats and wish.key is not None:
-            works.append(self._repeat())
+            works.append(self._repeat(request))
         if wish.cancel_after_s is not None:
-            works.append(self._cancel(accepted.order_id, wish.cancel_after_s))
+            works.append(self._cancel_after(order_id, wish.cancel_after_s))
+        works += [self._amend(order_id, request, amend) for amend in wish.amends]
+        works.append(self._see_to_its_end(order_id))
         for task in [asyncio.create_task(work) for work in works]:
             await task
 
-    async def _place(self) -> Accepted | None:
-        """The 202; None when the client cannot know and has no key to ask again with."""
+    # --- Placing
+
+    async def _place(self, asked: OrderRequest) -> Accepted | None:
+        """The 202; None when the client cannot know and has no key to ask again with, and when it was refused."""
         network, wish = self._network, self._wish
         while True:
             request = Request()
             try:
                 accepted = await network.call(
-                    lambda engine: engine.engine.intake.accept(wish.request, CALLER, wish.key), request=request
+                    lambda engine: engine.engine.intake.accept(asked, CALLER, wish.key), request=request
                 )
             except (JournalUnavailableError, EngineFencedError):
                 if request.order_id is not None:
-                    network.referee.denied(request.order_id)
+                    network.referee.answers.denied(request.order_id)
                     network.trace.note("answered 503, nothing stored", request.order_id)
             except (ConnectionLostError, OutcomeUnknownError):
                 if wish.key is None:
                     return None
+            except BeyondTriggerError:
+                return None
             except BestexError:
                 pass  # full, halted, or another try under way: later
             else:
                 network.trace.note("answered 202", accepted.order_id)
-                network.referee.accepted(accepted.order_id, wish.key)
+                network.referee.answers.accepted(accepted.order_id, wish.key)
                 return accepted
             await network.pause()
 
-    async def _repeat(self) -> None:
+    async def _repeat(self, request: OrderRequest) -> None:
         await self._network.pause()
         self._network.luck.struck["repeat"] += 1
-        await self._place()
+        await self._place(request)
 
-    async def _cancel(self, order_id: str, after_s: float) -> None:
+    # --- Changing and cancelling
+
+    async def _amend(self, order_id: str, request: OrderRequest, amend: Amend) -> None:
         network = self._network
+        await asyncio.sleep(amend.after_s)
+        network.luck.struck["amend"] += 1
+        changes = changes_of(amend, request, self._prices, network.clock.now_us())
+        try:
+            view = await network.insist(lambda engine: engine.engine.orders.amend(order_id, changes))
+        except (AlreadyEndedError, NotWatchingError, BadChangeError):
+            return
+        network.trace.note("a change was answered", order_id, view.status)
+        network.referee.answers.amended(order_id, view.seq)
+
+    async def _cancel_after(self, order_id: str, after_s: float) -> None:
         await asyncio.sleep(after_s)
-        network.luck.struck["cancel"] += 1
-        for _ in range(20):
-            try:
-                view = await network.call(lambda engine: engine.engine.orders.cancel(order_id))
-            except AlreadyEndedError:
-                return
-            except (ConnectionLostError, JournalError):
+        self._network.luck.struck["cancel"] += 1
+        await self._cancel(order_id)
+
+    async def _cancel(self, order_id: str) -> None:
+        network = self._network
+        try:
+            view = await network.insist(lambda engine: engine.engine.orders.cancel(order_id))
+        except (AlreadyEndedError, NotFoundError):
+            return
+        network.trace.note("a cancel was answered", order_id, view.status)
+        network.referee.answers.cancelled(order_id, view.status)
+
+    async def _see_to_its_end(self, order_id: str) -> None:
+        """Cancel what still rests when one has waited long enough: the order, and the exits that it may have made."""
+        request, network = self._wish.request, self._network
+        rests = request.kind is not Kind.MARKET and request.terms.time_in_force in (TimeInForce.GTC, TimeInForce.GTT)
+        while not rests and network.referee.is_open(order_id):
+            await asyncio.sleep(1.0)
+        exits = [derived_id(order_id, "exits")] if request.terms.exits is not None else []
+        for each in (order_id, *exits):
+            await self._wait_for(each)
+            for _ in range(_CANCELS_MAX):
+                if not network.referee.is_open(each):
+                    break
+                await self._cancel(each)
                 await network.pause()
-            else:
-                network.trace.note("a cancel was answered", order_id, view.status)
-                network.referee.cancelled(order_id, view.status)
-                return
 
-
-class Operator:
-    """Halts the signing for a while."""
-
-    def __init__(self, network: Network, at_s: float, for_s: float) -> None:
-        self._network = network
-        self._at_s = at_s
-        self._for_s = for_s
-
-    async def run(self) -> None:
-        await asyncio.sleep(self._at_s)
-        await self._insist(lambda engine: engine.operator.halt("simulated"), "halted")
-        await asyncio.sleep(self._for_s)
-        await self._insist(lambda engine: engine.operator.resume(), "resumed")
-
-    async def _insist(self, work: Callable[[EngineProcess], Coroutine[Any, Any, object]], what: str) -> None:
-        while True:
-            try:
-                await self._network.call(work)
-            except (ConnectionLostError, JournalError):
-                await self._network.pause()
-            else:
-                self._network.trace.note(what)
-                return
-
-
-class Watcher:
-    """Watches one order until it ends, over however many connections."""
-
-    def __init__(self, network: Network, order_id: str) -> None:
-        self._network = network
-        self._order_id = order_id
-        self._seen = 0
-        self._ended = False
-
-    async def run(self) -> None:
-        while not self._ended:
-            try:
-                await self._network.call(self._follow, patience_s=None)
-            except (ConnectionLostError, JournalError, NotFoundError):
-                await self._network.pause()
-
-    async def _follow(self, engine: EngineProcess) -> None:
-        async for events in follow_order(engine.journal, engine.hub, self._order_id, self._seen):
-            self._got(events)
-
-    def _got(self, events: list[StoredEvent]) -> None:
-        self._network.referee.seen(self._order_id, self._seen, events)
-        self._seen += len(events)
-        self._ended = self._ended or any(stored.event.status in ENDS for stored in events)
-
-
-class FeedWatcher:
-    """Watches all orders, for ever."""
-
-    def __init__(self, network: Network) -> None:
-        self._network = network
-        self._seen = 0
-
-    async def run(self) -> None:
-        while True:
-            try:
-                await self._network.call(self._follow, patience_s=None)
-            except (ConnectionLostError, JournalError):
-                await self._network.pause()
-
-    async def _follow(self, engine: EngineProcess) -> None:
-        async for events in follow_all(engine.journal, engine.hub, self._seen):
-            self._network.referee.seen_of_all(self._seen, events)
-            self._seen += len(events)
+    async def _wait_for(self, order_id: str) -> None:
+        wish, network = self._wish, self._network
+        if not network.referee.is_open(order_id):
+            return
+        if wish.is_patient:
+            await network.healed.wait()
+        left_s = wish.waits_s
+        while left_s > 0 and network.referee.is_open(order_id):
+            await asyncio.sleep(min(1.0, left_s))
+            left_s -= 1.0

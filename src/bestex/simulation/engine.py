@@ -65,7 +65,7 @@ class EngineProcess:
             router,
             chain,
             around.world.wallet,
-            ProcessMarketData(around.world.market_data, process, around.loop),
+            ProcessMarketData(around.world.market_data, process, around.loop, around.server.referee.firings),
             ProcessTriggerStore(around.server, process),
             around.tokens,
             around.clock,
@@ -74,6 +74,7 @@ class EngineProcess:
         )
         self.journal.listen(self.engine.committed)
         self.open = False  # to clients
+        self.recovered = False
         self.operator = Operator(
             self.engine, self.journal, chain, around.world.wallet, around.tokens, around.clock, _publish_nothing
         )
@@ -104,6 +105,7 @@ class EngineProcess:
     async def _recover(self) -> None:
         await self.engine.recover()
         await self.engine.watch_again()
+        self.recovered = True
 
     def stop(self) -> None:
         """SIGTERM."""

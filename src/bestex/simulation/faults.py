@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Final
 
+from bestex.venues.simulated.faults import OF_THE_FEED
 from bestex.venues.simulated.faults import PROBABILITIES as OF_THE_WORLD
 from bestex.venues.simulated.faults import SIZES as SIZES_OF_THE_WORLD
 
@@ -24,6 +25,9 @@ OF_THE_ENGINE: Final = {
 OF_THE_CLIENTS: Final = {
     "connection_lost": "a client or a watcher loses its connection, and comes back",
     "cancel": "a client cancels its order",
+    "cancel_many": "a client cancels all its open orders, or those of a pair or a kind",
+    "amend": "a client changes its order while it waits",
+    "dead_man": "a client arms the dead-man switch, renews it, and lets it go off or disarms it",
     "repeat": "a client whose order was accepted sends it again under the same key",
 }
 PROBABILITIES: Final = OF_THE_WORLD | OF_THE_JOURNAL | OF_THE_ENGINE | OF_THE_CLIENTS
@@ -37,6 +41,8 @@ _LIKELY: Final = (0.03, 0.1, 0.2, 0.4)  # of the faults in a random mix
 _SIZES: Final = (0.2, 1.0, 1.0, 3.0, 8.0)  # in a random mix, times the usual
 _LAGS: Final = (1.0, 3.0, 10.0, 40.0)  # a node must lag for longer than a blockhash lives to mislead
 _LIKELIHOODS: Final = {  # of those that must be likelier to matter
+    "feed_silent": (0.01, 0.05, 0.2),  # asked once for each price
+    "feed_stale": (0.01, 0.05, 0.2),
     "lagging_node": (0.1, 0.4, 0.6),
     "lost_status": (0.1, 0.4, 1.0),
     "stall": (0.5, 1.0),
@@ -44,6 +50,9 @@ _LIKELIHOODS: Final = {  # of those that must be likelier to matter
     "halt": (0.3, 1.0),
     "cancel": (0.2, 0.5, 1.0),
     "repeat": (0.2, 1.0),
+    "cancel_many": (0.3, 1.0),
+    "amend": (0.3, 1.0),
+    "dead_man": (0.3, 1.0),
 }
 _SHARE_OF_CALM: Final = 0.05  # of the random mixes, those without any fault
 _SHARE_OF_FAULTS: Final = 0.3  # of the faults, those in a random mix
@@ -61,6 +70,11 @@ _THEMES: Final = (  # faults that are worst together
     ("stall", "claim_lost", "journal_late", "journal_slow", "connection_lost"),
     ("journal_unknown_before", "journal_unknown_after", "journal_late", *OF_THE_CLIENTS),
     (*OF_THE_ENGINE, "cancel", "journal_slow", "raydium_down", "price_jump"),
+    (*OF_THE_FEED, "claim_lost", "journal_late", "stall"),
+    (*OF_THE_FEED, "price_jump", "chain_unreachable", "dropped"),
+    ("cancel", "cancel_many", "amend", "journal_slow", "journal_late", "connection_lost"),
+    ("amend", "dead_man", "restart", "stall", "journal_unknown_after", "feed_stale"),
+    ("restart", "halt", "journal_unavailable", "dead_man", "feed_gap"),
 )
 
 

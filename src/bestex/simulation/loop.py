@@ -11,7 +11,7 @@ from collections.abc import Callable, Coroutine
 from itertools import count
 from typing import Any, TypeVar
 
-from bestex.simulation.process import CURRENT, UNWIND_ROUNDS, Process, State
+from bestex.simulation.process import CURRENT, UNWIND_ROUNDS, Process, ProcessKilledError, State
 
 T = TypeVar("T")
 
@@ -155,6 +155,8 @@ class VirtualLoop(asyncio.AbstractEventLoop):
     def _run(self, handle: Handle) -> None:
         try:
             handle.run()
+        except ProcessKilledError:
+            pass  # a port refused to a callback what it refuses to a task
         except Exception as error:  # noqa: BLE001 -- as in any loop, the next callback runs all the same
             self.errors.append(f"{handle}: {error!r}")
 

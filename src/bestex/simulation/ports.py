@@ -17,6 +17,7 @@ from bestex.ports import (
     TickListener,
     Venue,
 )
+from bestex.simulation.firing_checks import FiringChecks
 from bestex.simulation.loop import VirtualLoop
 from bestex.simulation.process import Process
 from bestex.simulation.referee import Referee
@@ -101,8 +102,10 @@ class ProcessChain:
 class ProcessMarketData:
     """`MarketData`, followed from one process. A stalled one hears what came meanwhile when it goes on."""
 
-    def __init__(self, market: SimulatedMarketData, process: Process, loop: VirtualLoop) -> None:
+    def __init__(self, market: SimulatedMarketData, process: Process, loop: VirtualLoop, firings: FiringChecks) -> None:
+        """`firings` learns of all that is shown."""
         self._market = market.another()
+        self._firings = firings
         self._process = process
         self._loop = loop
         process.when_dead[self._follow_nothing] = None
@@ -112,31 +115,40 @@ class ProcessMarketData:
         self._market.follow(pairs)
 
     def on_tick(self, listener: TickListener) -> None:
-        self._market.on_tick(self._while_alive(listener))
+        self._market.on_tick(self._while_alive(listener, self._firings.price_shown))
 
     def latest(self, pair: Pair) -> Tick | None:
         self._process.check()
-        return self._market.latest(pair)
+        tick = self._market.latest(pair)
+        if tick is not None:
+            self._firings.price_shown(tick)
+        return tick
 
     def on_launch(self, listener: LaunchListener) -> None:
-        self._market.on_launch(self._while_alive(listener))
+        self._market.on_launch(self._while_alive(listener, self._firings.launch_shown))
 
     def look_again(self, pool: str) -> Launch | None:
         self._process.check()
-        return self._market.look_again(pool)
+        launch = self._market.look_again(pool)
+        if launch is not None:
+            self._firings.launch_shown(launch)
+        return launch
 
     async def launches(self, since_us: int, limit: int) -> list[Launch]:
         await self._process.at("before the launches")
         launches = await self._market.launches(since_us, limit)
+        for launch in launches:
+            self._firings.launch_shown(launch)
         await self._process.at("after the launches")
         return launches
 
     def _follow_nothing(self) -> None:
         self._market.follow(())
 
-    def _while_alive(self, listener: Callable[[T], None]) -> Callable[[T], None]:
+    def _while_alive(self, listener: Callable[[T], None], shown: Callable[[T], None]) -> Callable[[T], None]:
         def tell(news: T) -> None:
             if self._process.alive:
+                shown(news)
                 self._loop.call_soon(listener, news, context=self._process.context)
 
         return tell
@@ -152,5 +164,5 @@ class WatchedHub(LocalHub):
 
     def publish(self, events: Sequence[StoredEvent]) -> None:
         self._process.check()
-        self._referee.published(events)
+        self._referee.answers.published(events)
         super().publish(events)

@@ -4,7 +4,7 @@ import asyncio
 import gc
 import random  # noqa: TID251 - only ever seeded, never ambient
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from contextvars import copy_context
 from typing import Final
@@ -16,10 +16,12 @@ from bestex.audit.audit import audit
 from bestex.audit.evidence import Evidence
 from bestex.domain.errors import EngineFencedError
 from bestex.domain.events import RoutingDetail, SubmittedDetail
+from bestex.domain.terms import Kind
 from bestex.domain.tokens import TokenRegistry, load_tokens
 from bestex.journal.evidence import MemoryJournalEvidence
 from bestex.journal.memory import MemoryDatabase
-from bestex.simulation.clients import Client, FeedWatcher, Network, Operator
+from bestex.simulation.callers import Canceller, Closer, DeadManHolder, Mover, Operator
+from bestex.simulation.clients import Client
 from bestex.simulation.clock import VirtualClock
 from bestex.simulation.database import DatabaseServer
 from bestex.simulation.engine import EngineProcess, Surroundings
@@ -27,10 +29,13 @@ from bestex.simulation.faults import PROBABILITIES, Luck, of_the_world
 from bestex.simulation.invariants import Checks, Invariant, Violation
 from bestex.simulation.loop import new_loop
 from bestex.simulation.mishaps import Mishaps
-from bestex.simulation.process import Process
+from bestex.simulation.network import Network
+from bestex.simulation.prices import MarketPrices
+from bestex.simulation.process import Process, State
 from bestex.simulation.referee import Referee, WatchedLedger
 from bestex.simulation.scenario import Options, Scenario, draw
 from bestex.simulation.trace import Trace
+from bestex.simulation.watchers import FeedWatcher
 from bestex.venues.simulated.chain import SimulatedChain
 from bestex.venues.simulated.evidence import MemoryLedgerEvidence
 from bestex.venues.simulated.world import SimulatedWorld, open_simulation
@@ -46,12 +51,16 @@ _PAUSES_S: Final = ((0.01, 0.5), (0.5, 5.0), (5.0, 90.0), (60.0, 200.0))  # betw
 _BROKEN: Final = frozenset(
     {
         "engine.part_ended",
+        "firing.defect",
         "journal.listener_broke",
         "journal.rows_rejected",
         "landing.defect",
         "order.defect",
         "order.executor_broke",
+        "launches.order_unreadable",
+        "prices.order_unreadable",
         "recovery.order_unreadable",
+        "slicer.defect",
     }
 )
 """What the engine logs when a part of it breaks."""
@@ -111,6 +120,7 @@ class Run:
         self._started_at = 0.0
         self._around: Surroundings | None = None
         self._world: SimulatedWorld | None = None
+        self._network: Network | None = None
 
     def count_points(self) -> dict[str, list[int]]:
         """Have the run note its points by their place in the code, in what this returns."""
@@ -147,6 +157,8 @@ class Run:
 
     async def _audit(self) -> None:
         """What `bestex verify` would say of the journal and the ledger that the run leaves."""
+        if any(each.order is None or each.order.kind is not Kind.MARKET for each in self.referee.orders):
+            return  # it does not know them yet
         evidence = Evidence(MemoryJournalEvidence(self._database), MemoryLedgerEvidence(self._ledger))
         report = await audit(evidence, None, lambda _: None)
         told = "; ".join(finding.message for finding in report.findings)
@@ -161,17 +173,39 @@ class Run:
         if self._point is not None:
             self.mishaps.kill_at(self._point)
         self._start()
-        network = Network(self.loop, self, self._luck, self.referee, self.trace)
-        clients = [asyncio.create_task(Client(network, wish).run()) for wish in scenario.wishes]
+        self._network = network = Network(self.loop, self._clock, self, self._luck, self.referee, self.trace)
+        clients = [asyncio.create_task(work) for work in self._clients(network)]
         self.halts = len(scenario.halts_s)
-        clients += [asyncio.create_task(Operator(network, *halt).run()) for halt in scenario.halts_s]
         for at_s in scenario.restarts_at_s:
             self.loop.call_at(at_s, self._stop_in_order, context=self._outside)
-        feed = asyncio.create_task(FeedWatcher(network).run())
+        others = [asyncio.create_task(FeedWatcher(network).run()), asyncio.create_task(self._close(network, clients))]
         await self._until_done(clients)
-        for task in (*clients, feed):
+        for task in (*clients, *others):
             task.cancel()
-        await asyncio.gather(*clients, feed, return_exceptions=True)
+        await asyncio.gather(*clients, *others, return_exceptions=True)
+
+    def _clients(self, network: Network) -> Iterator[Coroutine[None, None, None]]:
+        scenario, world = self._scenario, self._world
+        if world is None:
+            raise RuntimeError("there is no world yet")
+        self.referee.quiet.prices = prices = MarketPrices(world.market, self._clock)
+        for wish in scenario.wishes:
+            yield Client(network, wish, prices).run()
+        for at_s, for_s in scenario.halts_s:
+            yield Operator(network, at_s, for_s).run()
+        for cancel in scenario.cancels:
+            yield Canceller(network, cancel).run()
+        if scenario.dead_man is not None:
+            yield DeadManHolder(network, scenario.dead_man).run()
+        if scenario.moves:
+            yield Mover(network, world.control, scenario.moves).run()
+
+    @staticmethod
+    async def _close(network: Network, clients: list[asyncio.Task[None]]) -> None:
+        """Once nothing goes wrong any more and all clients are gone, nothing rests for ever."""
+        await network.healed.wait()
+        await asyncio.wait(clients)
+        await Closer(network).run()
 
     async def _open_world(self) -> SimulatedWorld:
         scenario = self._scenario
@@ -183,10 +217,11 @@ class Run:
             clock=self._clock,
             entropy=scenario.seed.to_bytes(32, "big"),
             ledger=self._ledger,
+            launch_every_s=0,
             faults=of_the_world(scenario.faults),
         )
         if isinstance(world.chain, SimulatedChain):
-            self.referee.chain = world.chain
+            self.referee.ledger.chain = world.chain
         return world
 
     async def _until_done(self, clients: list[asyncio.Task[None]]) -> None:
@@ -197,6 +232,7 @@ class Run:
             await asyncio.sleep(_LOOK_EVERY_S)
             if self.loop.errors:
                 self.checks.fail(Invariant.NOTHING_BREAKS, self.loop.errors[0])
+            self._look_at_what_rests()
             if self.checks.failed is not None:
                 return
             if self._healed_at is not None:
@@ -208,6 +244,19 @@ class Run:
             healing.cancel()
         for client in clients:
             self.checks.check(Invariant.EVERY_ORDER_ENDS, client.done(), "a client or watcher still waits")
+
+    def _look_at_what_rests(self) -> None:
+        engine, quiet = self.engine, self.referee.quiet
+        if (
+            self._healed_at is None
+            or engine is None
+            or engine.process.state is not State.RUNNING
+            or not (engine.open and engine.recovered)
+            or self._database.halt is not None
+        ):
+            quiet.unquiet()
+        else:
+            quiet.look(len(engine.engine.watch) + engine.engine.watch.firing, self._clock)
 
     def _settled(self) -> bool:
         return self.referee.unsettled == 0
@@ -226,6 +275,8 @@ class Run:
                 await self._world.control.set_faults({name: 0.0})
         self._server.heal()
         self._healed_at = self.loop.time()
+        if self._network is not None:
+            self._network.healed.set()
 
     # --- Engine processes
 
@@ -317,7 +368,7 @@ class Run:
 
     def outcome(self, *, digest: bool = False) -> Outcome:
         referee = self.referee
-        events = [stored.event for order in referee.orders.values() for stored in order.history]
+        events = [stored.event for order in referee.orders for stored in order.history]
         failed = self.checks.failed
         violation = None
         if failed is not None:
@@ -333,7 +384,7 @@ class Run:
             place=self._place if self._point is not None else None,
             points=self.mishaps.points,
             places=0,
-            ends=dict(Counter(_end_of(order.history[-1].event) for order in referee.orders.values() if order.history)),
+            ends=dict(Counter(_end_of(order.history[-1].event) for order in referee.orders if order.history)),
             attempts=sum(isinstance(e.detail, SubmittedDetail) and e.detail.signature is not None for e in events),
             retries=sum(isinstance(e.detail, RoutingDetail) and e.detail.previous is not None for e in events),
             crashes=self.crashes,

@@ -7,11 +7,10 @@ from typing import Final
 
 import msgspec
 
-from bestex.domain.terms import Kind
-from bestex.domain.tokens import Token, TokenRegistry
-from bestex.engine.intake import OrderRequest
-from bestex.simulation.clients import Wish
+from bestex.domain.tokens import Token, TokenRegistry, pair_of
+from bestex.simulation.callers import CancelMany, DeadManPlan, Move
 from bestex.simulation.faults import random_faults
+from bestex.simulation.wishes import Wish, draw_amends, draw_request
 from bestex.venues.simulated.market import REFERENCES
 from bestex.venues.simulated.world import ProfileName
 
@@ -45,6 +44,9 @@ class Scenario(msgspec.Struct, frozen=True):
     stalls: int
     restarts_at_s: tuple[float, ...]  # in order, with a drain
     halts_s: tuple[tuple[float, float], ...]  # when, and for how long
+    moves: tuple[Move, ...]  # of the market
+    cancels: tuple[CancelMany, ...]
+    dead_man: DeadManPlan | None
 
 
 _ORDERS_A_SECOND: Final = 400  # the most, when there are many
@@ -53,6 +55,12 @@ _USD: Final = (0.5, 20.0, 400.0, 9_000.0)  # an order's size, about
 _TOO_LARGE_USD: Final = 900_000_000.0
 _SHARE_TOO_LARGE: Final = 0.03
 _SHARE_WITH_KEY: Final = 0.8
+_SHARE_OF_GREEDY: Final = 0.06  # of the runs, those whose orders all want to spend most of one token
+_GREEDY_USD: Final = (50_000_000.0, 120_000_000.0)  # the wallet has 150,000,000 of each
+_SHARE_PATIENT: Final = 0.3  # of the runs, those whose clients wait until nothing goes wrong any more
+_WAITS_S: Final = (2.0, 6.0, 15.0, 30.0)  # for what rests
+_MOVES: Final = (0, 2, 3, 4, 6)
+_MOVES_PERCENT: Final = (0.5, 2.0, 5.0, 12.0)
 
 
 def draw(seed: int, options: Options, tokens: TokenRegistry) -> Scenario:
@@ -62,7 +70,11 @@ def draw(seed: int, options: Options, tokens: TokenRegistry) -> Scenario:
     profile: ProfileName = luck.choice(("realistic", "realistic", "instant"))
     arriving_s = max(luck.choice((0.0, 2.0, 15.0)), options.orders / _ORDERS_A_SECOND)
     traded = [token for token in tokens if token.mint in REFERENCES]
-    wishes = [_wish(number, arriving_s, traded, faults, luck, options) for number in range(options.orders)]
+    greedy = luck.choice(traded) if options.faults is None and luck.random() < _SHARE_OF_GREEDY else None
+    is_patient = luck.random() < _SHARE_PATIENT
+    wishes = [
+        _wish(number, arriving_s, traded, greedy, is_patient, faults, luck, options) for number in range(options.orders)
+    ]
     heals_at_s = arriving_s + luck.uniform(5.0, 150.0)
     return Scenario(
         seed=seed,
@@ -75,6 +87,9 @@ def draw(seed: int, options: Options, tokens: TokenRegistry) -> Scenario:
         stalls=luck.randint(1, 2) if luck.random() < faults.get("stall", 0.0) else 0,
         restarts_at_s=_times("restart", arriving_s, faults, luck),
         halts_s=tuple((at_s, luck.choice((0.1, 2.0, 30.0))) for at_s in _times("halt", arriving_s, faults, luck)),
+        moves=_moves(wishes, arriving_s, luck),
+        cancels=tuple(_cancel_many(at_s, wishes, luck) for at_s in _times("cancel_many", arriving_s, faults, luck)),
+        dead_man=_dead_man(arriving_s, faults, luck),
     )
 
 
@@ -85,25 +100,68 @@ def _times(fault: str, arriving_s: float, faults: Mapping[str, float], luck: ran
     return tuple(sorted(luck.uniform(0.0, arriving_s + 5.0) for _ in range(luck.randint(1, 2))))
 
 
+def _moves(wishes: list[Wish], arriving_s: float, luck: random.Random) -> tuple[Move, ...]:
+    """The market moves in the pairs that clients trade; where they are patient, in the end once more."""
+    moves: list[Move] = []
+    for number in range(luck.choice(_MOVES)):
+        wish = luck.choice(wishes)
+        pair = pair_of(wish.request.token_in, wish.request.token_out)
+        percent = luck.choice(_MOVES_PERCENT) * luck.uniform(0.5, 1.5) * luck.choice((-1, 1))
+        when_healed = wish.is_patient and number < 2
+        at_s = luck.uniform(0.0, 10.0) if when_healed else luck.uniform(0.0, arriving_s + 12.0)
+        moves.append(Move(at_s, pair, percent, when_healed))
+    return tuple(moves)
+
+
+def _cancel_many(at_s: float, wishes: list[Wish], luck: random.Random) -> CancelMany:
+    request = luck.choice(wishes).request
+    what = luck.choice(("pair", "kind", "all"))
+    pair = pair_of(request.token_in, request.token_out).name if what == "pair" else None
+    return CancelMany(at_s, pair, request.kind if what == "kind" else None)
+
+
+def _dead_man(arriving_s: float, faults: Mapping[str, float], luck: random.Random) -> DeadManPlan | None:
+    if luck.random() >= faults.get("dead_man", 0.0):
+        return None
+    return DeadManPlan(
+        at_s=luck.uniform(0.0, arriving_s + 2.0),
+        seconds=luck.choice((1, 3, 10)),
+        keeps_stops=luck.random() < 0.5,
+        renewals=luck.choice((0, 0, 1, 2)),
+        disarms=luck.random() < 0.3,
+    )
+
+
 def _wish(
     number: int,
     arriving_s: float,
     traded: list[Token],
+    greedy: Token | None,
+    is_patient: bool,
     faults: Mapping[str, float],
     luck: random.Random,
     options: Options,
 ) -> Wish:
+    """`greedy`: the token that all orders of the run want to spend most of."""
     token_in, token_out = luck.sample(traded, 2)
     usd = luck.choice(_USD) * luck.uniform(0.5, 2.0)
-    if options.faults is None and luck.random() < _SHARE_TOO_LARGE:
+    if greedy is not None and token_out != greedy:
+        token_in, usd = greedy, luck.uniform(*_GREEDY_USD)
+    elif options.faults is None and luck.random() < _SHARE_TOO_LARGE:
         usd = _TOO_LARGE_USD
     amount_in = max(1, int(usd / REFERENCES[token_in.mint].usd * 10**token_in.decimals))
+    at_s = luck.uniform(0.0, arriving_s)
+    request, levels = draw_request(token_in, token_out, amount_in, at_s, luck)
     cancels = luck.random() < faults.get("cancel", 0.0)
     return Wish(
-        request=OrderRequest(Kind.MARKET, token_in, token_out, amount_in, luck.choice((10, 50, 50, 100, 300))),
-        at_s=luck.uniform(0.0, arriving_s),
+        request=request,
+        levels=levels,
+        at_s=at_s,
         key=f"key-{number}" if luck.random() < _SHARE_WITH_KEY else None,
         repeats=luck.random() < faults.get("repeat", 0.0),
         cancel_after_s=luck.choice((0.0, 0.3, 1.0, 3.0, 20.0)) * luck.random() if cancels else None,
         watchers=1 if options.orders > _MANY_ORDERS else luck.choice((1, 1, 2)),
+        amends=draw_amends(request.kind, levels, faults, luck),
+        waits_s=luck.choice(_WAITS_S) * luck.uniform(0.5, 1.5),
+        is_patient=is_patient,
     )

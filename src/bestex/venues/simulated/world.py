@@ -77,6 +77,7 @@ class SimulatedWorld:
         chain: Chain,
         wallet: Wallet,
         control: Simulation,
+        market: Market,
         market_data: SimulatedMarketData,
         prices: PriceFeed,
         launches: Launches,
@@ -91,6 +92,7 @@ class SimulatedWorld:
         self.chain = chain
         self.wallet = wallet
         self.control = control
+        self.market = market
         self.market_data = market_data
         self._prices = prices
         self._launches = launches
@@ -217,6 +219,7 @@ async def open_simulation(
             launches=launches,
             faults=weather,
         ),
+        market=market,
         market_data=SimulatedMarketData(prices, launches),
         prices=prices,
         launches=launches,
