@@ -55,7 +55,7 @@ class PriceDesk:
         self._marks: defaultdict[str, list[HighWater]] = defaultdict(list)  # by pair, as a dead engine left them
         self._trailed: set[str] = set()  # pairs whose best prices a trailing stop may come back to
         self._followed: set[str] = set()
-        self._collected: defaultdict[tuple[str, bool], list[Entries]] = defaultdict(list)  # by pair and direction
+        self._collected: defaultdict[tuple[Pair, bool], list[Entries]] = defaultdict(list)  # by pair and direction
         self._looks: set[str] = set()  # pairs to be looked at before their next tick
         market.on_tick(self._on_tick)
 
@@ -101,23 +101,24 @@ class PriceDesk:
         """Have an order wait for its price."""
         if (entry := self._entry(order)) is None:
             return
-        book, entries, sells_base = entry
+        pair, entries, sells_base = entry
+        book = self._book(pair)
         if order.order_id in book:
             return
         trails = any(each.trail_bps for each in entries)
         book.add(entries, sells_base=sells_base, armed_us=timestamp_us(order.created_at) if trails else None)
-        self._look_soon(book.pair.name)
+        self._look_soon(pair.name)
         self._follow()
 
     def collect(self, order: RestingOrder) -> None:
         """Have an order wait for its price from the next `enter_collected` on: many enter faster together."""
         if (entry := self._entry(order)) is None:
             return
-        book, entries, sells_base = entry
+        pair, entries, sells_base = entry
         if any(each.trail_bps for each in entries):
             self.enter(order)
         else:
-            self._collected[book.pair.name, sells_base].append(entries)
+            self._collected[pair, sells_base].append(entries)
 
     def enter_collected(self, moved: Collection[str]) -> None:
         """Enter what has been collected, without the orders that have `moved` on.
@@ -125,21 +126,21 @@ class PriceDesk:
         What came to stand in its book meanwhile stays as it is.
         """
         collected, self._collected = self._collected, defaultdict(list)
-        for (name, sells_base), found in collected.items():
-            book = self._books[name]
+        for (pair, sells_base), found in collected.items():
+            book = self._book(pair)
             if moved or len(book):
                 ids = ((entries[0].order_id, entries) for entries in found)
                 found = [entries for order_id, entries in ids if order_id not in moved and order_id not in book]
             book.load(found, sells_base=sells_base)
-            self._look_soon(name)
+            self._look_soon(pair.name)
         self._follow()
 
     def collect_anew(self) -> None:
         """Forget what has been collected."""
         self._collected.clear()
 
-    def _entry(self, order: RestingOrder) -> tuple[Book, Entries, bool] | None:
-        """An order's book, what stands there for it, and its direction; one that cannot be read is left out."""
+    def _entry(self, order: RestingOrder) -> tuple[Pair, Entries, bool] | None:
+        """An order's pair, what stands there for it, and its direction; one that cannot be read is left out."""
         try:
             token_in, token_out = self._tokens.get(order.token_in), self._tokens.get(order.token_out)
             entries = entries_of(order, token_in, token_out)
@@ -147,7 +148,7 @@ class PriceDesk:
             _log.error("prices.order_unreadable", order_id=order.order_id, error=str(error))
             return None
         pair = pair_of(token_in, token_out)
-        return self._book(pair), entries, pair.base == token_in
+        return pair, entries, pair.base == token_in
 
     def remove(self, order_id: str) -> None:
         """Have an order wait no more."""

@@ -1,5 +1,7 @@
 """Orders that wait for a price: from their acceptance to what they fire, expire or are cancelled by."""
 
+import asyncio
+
 import pytest
 
 from bestex.domain.errors import SlippageExceededError
@@ -7,8 +9,10 @@ from bestex.domain.events import Changes, Event, RoutingDetail, WatchingDetail, 
 from bestex.domain.lifecycle import Status
 from bestex.domain.orders import fold
 from bestex.domain.terms import ExitLeg, ExitTerms, Kind, Terms, TimeInForce
+from bestex.engine import watch
 from bestex.engine.errors import BadChangeError, BeyondTriggerError, NotWatchingError
 from bestex.engine.intake import OrderRequest
+from bestex.ports import RestingOrder
 from tests.support.small_engine import SOL_USDC, SmallEngine, small_engine
 
 _S = Status
@@ -273,3 +277,24 @@ async def test_a_repeated_stop_gets_its_first_answer_although_the_price_has_pass
         assert again.order_id == first.order_id
         with pytest.raises(BeyondTriggerError):
             await small.engine.intake.accept(request, "local", "another key")
+
+
+async def test_a_rebuild_that_takes_long_keeps_what_it_has_collected(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watch, "REBUILD_PAGE", 1)
+    async with small_engine() as small:
+        order_ids = [await small.order(Kind.LIMIT, limit_price="100") for _ in range(3)]
+        await small.engine.stop()
+        async with small_engine(after=small) as next_one:
+            read = next_one.journal.resting
+
+            async def slowly(after_id: str | None, limit: int) -> list[RestingOrder]:
+                await next_one.clock.sleep(1.5)  # the desk tidies its books meanwhile
+                return await read(after_id, limit)
+
+            monkeypatch.setattr(next_one.journal, "resting", slowly)
+            rebuilding = asyncio.create_task(next_one.engine.watch_again())
+            await next_one.until(rebuilding.done)
+            assert rebuilding.result() == 3
+            next_one.price("101")
+            for order_id in order_ids:
+                assert (await next_one.until_status(order_id)).status == _S.CONFIRMED
