@@ -67,6 +67,8 @@ class FiringDesk:
         self._queue: deque[Fired] = deque()
         self._cached: dict[str, OrderLog] = {}
         self._under_way: set[str] = set()
+        self._fired: list[OrderLog] = []  # on disk, and executed once nothing more is to be fired
+        self._more_to_come = False
         self._wake = asyncio.Event()
 
     def __len__(self) -> int:
@@ -92,12 +94,20 @@ class FiringDesk:
         self._wake.set()
 
     async def run(self) -> None:
+        """Fire what is to be fired, for ever. Of many at once, all fire before the first is executed."""
         while True:
             await self._wake.wait()
             self._wake.clear()
-            while self._queue:
-                batch = [self._queue.popleft() for _ in range(min(BATCH, len(self._queue)))]
-                await self._fire_batch(batch)
+            self._more_to_come = True
+            try:
+                while self._queue:
+                    batch = [self._queue.popleft() for _ in range(min(BATCH, len(self._queue)))]
+                    await self._fire_batch(batch)
+            finally:
+                self._more_to_come = False
+            on_disk, self._fired = self._fired, []
+            for log in on_disk:
+                self._execute(log)
 
     async def _fire_batch(self, batch: Sequence[Fired]) -> None:
         try:
@@ -172,7 +182,10 @@ class FiringDesk:
     def _on_disk(self, log: OrderLog, appended: "asyncio.Future[int]") -> None:
         if not appended.cancelled() and appended.exception() is None:
             self._under_way.discard(log.order.id)
-            self._execute(log)
+            if self._more_to_come:
+                self._fired.append(log)
+            else:
+                self._execute(log)
         else:
             self._give_back(log.order.id, 0.0)
 
