@@ -87,6 +87,28 @@ async def test_a_stop_beyond_its_trigger_is_refused_unless_that_is_allowed() -> 
         assert (await small.until_status(order_id)).status == _S.CONFIRMED
 
 
+async def test_a_stop_is_not_refused_for_a_price_that_is_missing_or_stale() -> None:
+    async with small_engine() as small:
+        small.market.tick(SOL_USDC)
+        await small.order(Kind.STOP, trigger_price="95")
+        small.price("90")
+        await small.clock.advance(3.0)
+        await small.order(Kind.STOP, trigger_price="95")
+
+
+async def test_a_stop_is_not_changed_to_a_trigger_that_the_price_is_beyond_unless_it_allows_that() -> None:
+    async with small_engine() as small:
+        small.price("100")
+        order_id = await small.order(Kind.STOP, trigger_price="95")
+        with pytest.raises(BeyondTriggerError, match="give one below it"):
+            await small.engine.orders.amend(order_id, Changes(trigger_price="105"))
+        view = await small.engine.orders.amend(order_id, Changes(trigger_price="99"))
+        assert (view.trigger_price, view.status) == ("99", _S.WATCHING)
+        allowing = await small.order(Kind.STOP, trigger_price="90", allow_immediate=True)
+        await small.engine.orders.amend(allowing, Changes(trigger_price="105"))
+        assert (await small.until_status(allowing)).status == _S.CONFIRMED
+
+
 async def test_a_trailing_stop_follows_the_best_price() -> None:
     async with small_engine() as small:
         order_id = await small.order(Kind.TRAILING_STOP, trail_bps=500)
