@@ -10,7 +10,7 @@ from bestex.domain.lifecycle import Status
 from bestex.domain.orders import fold
 from bestex.domain.terms import ExitLeg, ExitTerms, Kind, Terms, TimeInForce
 from bestex.engine import watch
-from bestex.engine.errors import BadChangeError, BeyondTriggerError, NotWatchingError
+from bestex.engine.errors import BadChangeError, BeyondTriggerError, NotWatchingError, PastExpiryError
 from bestex.engine.intake import OrderRequest
 from bestex.ports import RestingOrder
 from tests.support.small_engine import SOL_USDC, SmallEngine, small_engine
@@ -320,3 +320,17 @@ async def test_a_rebuild_that_takes_long_keeps_what_it_has_collected(monkeypatch
             next_one.price("101")
             for order_id in order_ids:
                 assert (await next_one.until_status(order_id)).status == _S.CONFIRMED
+
+
+async def test_a_repeated_order_gets_its_first_answer_although_its_time_has_passed() -> None:
+    async with small_engine() as small:
+        expires_at = timestamp_text(small.clock.now_us() + 5_000_000)
+        terms = Terms(limit_price="200", time_in_force=TimeInForce.GTT, expires_at=expires_at)
+        request = OrderRequest(Kind.LIMIT, SOL_USDC.base, SOL_USDC.quote, 1_500_000_000, 50, terms=terms)
+        first = await small.engine.intake.accept(request, "local", "key")
+        assert (await small.until_status(first.order_id)).status == _S.EXPIRED
+        again = await small.engine.intake.accept(request, "local", "key")
+        assert again.order_id == first.order_id
+        for key in (None, "another key"):
+            with pytest.raises(PastExpiryError, match="in the future"):
+                await small.engine.intake.accept(request, "local", key)
