@@ -19,6 +19,7 @@ from bestex.engine.errors import (
     BeyondTriggerError,
     JournalBehindError,
     NotWatchingError,
+    PastExpiryError,
 )
 from bestex.engine.intake import (
     CALLER,
@@ -73,7 +74,7 @@ def problem_of(error: BestexError) -> ProblemError:
             return ProblemError("key-reused", str(error))
         case PendingOutcomeError():
             return ProblemError("outcome-unknown", str(error), order_id=error.order_id, retry_after_s=RETRY_AFTER_S)
-        case BeyondTriggerError() | BadChangeError():
+        case BadChangeError() | BeyondTriggerError() | PastExpiryError():
             return bad_fields((FieldProblem(str(error), f"/{error.field}"),))
         case NotFoundError():
             return ProblemError("order-not-found", str(error))
@@ -101,7 +102,7 @@ class OrderEntry:
 
     async def accept(self, body: bytes, key: str | None) -> AcceptedBody:
         """Store the order in `body`; raises `BestexError`."""
-        request = read_order(body, self._tokens, self._clock.now_us())
+        request = read_order(body, self._tokens, self._clock.now_us(), has_key=key is not None)
         return accepted_body(await self._intake.accept(request, CALLER, key))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

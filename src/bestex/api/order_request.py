@@ -23,8 +23,12 @@ _COMMON: Final = frozenset(COMMON_FIELDS)
 _CLIENT_ORDER_ID: Final = re.compile(r"[!-~](?:[ -~]{0,62}[!-~])?", re.ASCII)
 
 
-def read_order(body: bytes, tokens: TokenRegistry, now_us: int) -> OrderRequest:
-    """The order in a request body; `now_us` is what its expiry is held against. `ProblemError` with every bad field."""
+def read_order(body: bytes, tokens: TokenRegistry, now_us: int, *, has_key: bool = False) -> OrderRequest:
+    """The order in a request body; `now_us` is what its expiry is held against. `ProblemError` with every bad field.
+
+    `has_key`: it came with an idempotency key. With that, or an id of the client's, an expiry may be past: the engine
+    knows whether the order is a repetition.
+    """
     fields = Fields(read_object(body), ORDER_FIELDS)
     kind = _read_kind(fields) if "kind" in fields.values else Kind.MARKET
     token_in = fields.token("tokenIn", tokens)
@@ -39,7 +43,8 @@ def read_order(body: bytes, tokens: TokenRegistry, now_us: int) -> OrderRequest:
         fields.bad("clientOrderId", "must be 1 to 64 printable ASCII characters")
     terms = NO_TERMS
     if kind is not None and not (kind is Kind.MARKET and fields.values.keys() <= _COMMON):
-        terms = read_terms(fields, Asked(kind, token_in, token_out, amount, now_us), tokens)
+        may_repeat = has_key or client_order_id is not None
+        terms = read_terms(fields, Asked(kind, token_in, token_out, amount, now_us, may_repeat), tokens)
     fields.finish()
     if kind is None or token_in is None or token_out is None:  # `finish` has raised then
         raise ProblemError("validation")

@@ -57,6 +57,7 @@ class Asked(msgspec.Struct, frozen=True):
     token_out: Token | None
     amount_in: int
     now_us: int
+    may_repeat: bool = False  # it has a key: it may be the repetition of one whose time has passed since
 
     @property
     def pair(self) -> Pair | None:
@@ -107,7 +108,7 @@ def read_price(fields: Fields, field: str, pair: Pair | None, *, required: bool 
     return fields.price_text(field, required=required)
 
 
-def read_expiry(fields: Fields, now_us: int | None) -> str | None:
+def read_expiry(fields: Fields, now_us: int | None, *, may_be_past: bool = False) -> str | None:
     """`expiresAt` in its normal form; without the time now, only what can be checked without it."""
     text = fields.text("expiresAt")
     if text is None:
@@ -119,7 +120,8 @@ def read_expiry(fields: Fields, now_us: int | None) -> str | None:
     except (ValueError, OverflowError):
         fields.bad("expiresAt", 'must be a time with its zone (RFC 3339), such as "2027-01-31T18:00:00Z"')
         return None
-    if now_us is not None and not now_us < at_us <= now_us + MAX_EXPIRY_S * 1_000_000:
+    is_past = now_us is not None and at_us <= now_us
+    if now_us is not None and ((is_past and not may_be_past) or at_us > now_us + MAX_EXPIRY_S * 1_000_000):
         days = MAX_EXPIRY_S // 86_400
         fields.bad("expiresAt", f"must be in the future, at most {days} days from now, {timestamp_text(now_us)}")
         return None
@@ -140,7 +142,7 @@ def _read_time_in_force(fields: Fields, asked: Asked) -> tuple[TimeInForce, str 
     given = fields.one_of("timeInForce", TimeInForce)
     if given in (TimeInForce.IOC, TimeInForce.FOK) and asked.kind not in (Kind.MARKET, Kind.LIMIT):
         fields.bad("timeInForce", f"{given} is for market and limit orders; {asked.kind} orders take GTC and GTT")
-    expires_at = read_expiry(fields, asked.now_us)
+    expires_at = read_expiry(fields, asked.now_us, may_be_past=asked.may_repeat)
     if "expiresAt" not in fields:
         if given is TimeInForce.GTT:
             fields.bad("expiresAt", "is missing: GTT says until when")

@@ -47,6 +47,11 @@ def parse_amount(text: str, decimals: int, *, most: int = MAX_BASE_UNITS) -> int
     return units
 
 
+def read_amount(text: str | None, decimals: int) -> int:
+    """The base units in an amount as `format_amount` writes it, which may be none; 0 for None."""
+    return 0 if text is None or text == "0" else parse_amount(text, decimals)
+
+
 def format_amount(units: int, decimals: int) -> str:
     """`units` as decimal text in token units, without trailing zeros: 1500000000 at 9 decimals is "1.5"."""
     if decimals == 0:

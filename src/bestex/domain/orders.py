@@ -186,14 +186,15 @@ def order_after(order: Order, event: Event) -> Order:
     """`order` after an event that changes what is to be done: a client's change, or a trigger."""
     match event.detail:
         case WatchingDetail(changes=Changes() as changes):
-            return _changed(order, changes)
+            return order_changed(order, changes)
         case RoutingDetail(trigger=Trigger() as trigger):
             return _triggered(order, trigger)
         case _:
             return order
 
 
-def _changed(order: Order, changes: Changes) -> Order:
+def order_changed(order: Order, changes: Changes) -> Order:
+    """`order` as a client's changes make it."""
     changed = _changed_terms(changes)
     slippage_bps = order.slippage_bps if changes.slippage_bps is None else changes.slippage_bps
     return replace(order, slippage_bps=slippage_bps, terms=replace(order.terms, **changed))

@@ -111,7 +111,7 @@ class Engine:
             ids,
             self.watch.rest,
         )
-        self.orders = OpenOrders(journal, clock, self.gate, tokens)
+        self.orders = OpenOrders(journal, clock, self.gate, tokens, self.watch.check)
         self.dead_man = DeadManSwitches(store, clock, self._cancel_resting)
         self._recovering = False
         self._strays: dict[str, int] = {}  # unsettled orders that nobody here was at, when last swept; with their seq

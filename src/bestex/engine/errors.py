@@ -6,6 +6,7 @@ BestexError
 ├── NotWatchingError       it does not wait any more: it cannot be changed
 ├── BadChangeError         a change does not fit the order
 ├── BeyondTriggerError     the price is beyond the trigger already
+├── PastExpiryError        its time is up already
 ├── NotHaltedError         reconcile only while nothing is signed
 ├── NotUnknownError        there is nothing for a person to decide
 └── ContradictedError      the chain says otherwise than the person
@@ -52,3 +53,7 @@ class BadChangeError(FieldError):
 
 class BeyondTriggerError(FieldError):
     """The price is beyond the trigger already."""
+
+
+class PastExpiryError(FieldError):
+    """The order's time is up already."""

@@ -11,9 +11,9 @@ from typing import Final
 
 from bestex.domain.derived_ids import derived_id
 from bestex.domain.events import LOST, ConfirmedDetail
-from bestex.domain.money import parse_amount
+from bestex.domain.money import read_amount
 from bestex.domain.orders import Order, OrderState
-from bestex.domain.price import format_price, traded_price
+from bestex.domain.price import MAX_PRICE, format_price, traded_price
 from bestex.domain.terms import ExitLeg, ExitTerms, Kind, Leg, LegName, Terms
 from bestex.engine.order_log import OrderLog
 from bestex.ports import Append, Clock, Journal, NewOrder
@@ -25,10 +25,10 @@ PRICE_DIGITS: Final = 12  # of a leg's price that is reckoned from its entry's
 def exits_of(entry: Order, confirmed: ConfirmedDetail, caller: str, now_us: int) -> tuple[Order, NewOrder] | None:
     """The exits that an executed entry asks for; None when it asks for none, or received nothing."""
     terms = entry.terms.exits
-    if terms is None or confirmed.amount_in is None or confirmed.amount_out is None:
+    received = read_amount(confirmed.amount_out, entry.token_out.decimals)
+    if terms is None or received == 0:
         return None
-    amount_in = parse_amount(confirmed.amount_in, entry.token_in.decimals)
-    received = parse_amount(confirmed.amount_out, entry.token_out.decimals)
+    amount_in = read_amount(confirmed.amount_in, entry.token_in.decimals)
     entry_price = traded_price(amount_in, received, entry.pair, sells_base=entry.sells_base)
     legs = _legs(terms, entry, entry_price)
     order = Order(
@@ -73,7 +73,8 @@ def _trigger_price(name: LegName, leg: ExitLeg, entry_price: int, *, sells_base:
     bps = (leg.gain_bps or 0) if name is LegName.TAKE_PROFIT else -(leg.loss_bps or 0)
     if not sells_base:
         bps = -bps
-    return format_price(_readable(max(1, entry_price * (BPS + bps) // BPS)))
+    price = min(entry_price * (BPS + bps) // BPS, MAX_PRICE)
+    return format_price(_readable(max(1, price)))
 
 
 def _readable(price: int) -> int:
@@ -94,5 +95,5 @@ def position_left(exits: Order, entry: OrderState) -> int | None:
         return 0
     if confirmed.commitment == LOST:
         return None
-    received = parse_amount(confirmed.amount_out, exits.token_in.decimals)
+    received = read_amount(confirmed.amount_out, exits.token_in.decimals)
     return min(received, exits.amount_in)

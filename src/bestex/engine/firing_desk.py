@@ -6,7 +6,7 @@ race with a cancel or a change: one of the two is recorded, and who lost reads t
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import partial
 from typing import Final
 
@@ -18,7 +18,6 @@ from bestex.domain.errors import EngineFencedError, JournalError, OrderError
 from bestex.domain.events import CancelledDetail, Trigger
 from bestex.domain.lifecycle import Status
 from bestex.domain.money import format_amount
-from bestex.domain.orders import fold
 from bestex.domain.terms import Kind
 from bestex.engine.exits import position_left
 from bestex.engine.order_log import OrderLog
@@ -118,6 +117,11 @@ class FiringDesk:
             for fired in batch:
                 self._give_back(fired.order_id, _RETRY_S)
             return
+        except Exception:  # noqa: BLE001 -- whatever it is, the others go on, and these are tried again
+            _log.exception("firing.defect", orders=len(batch))
+            for fired in batch:
+                self._give_back(fired.order_id, _RETRY_S)
+            return
         for fired in batch:
             log = logs.get(fired.order_id)
             try:
@@ -144,16 +148,16 @@ class FiringDesk:
             logs.update((log.order.id, log) for log in await self._recovery.read(unread))
         return logs
 
-    async def _entries(self, logs: Iterable[OrderLog]) -> dict[str, int | None]:
+    async def _entries(self, logs: Collection[OrderLog]) -> dict[str, int | None]:
         """By exit: how much of its position stands; None where that is unknown."""
-        exits = [log for log in logs if log.order.kind is Kind.EXITS]
-        if not exits:
+        parents = {log.order.id: log.order.terms.parent_id or "" for log in logs if log.order.kind is Kind.EXITS}
+        if not parents:
             return {}
-        parents = [log.order.terms.parent_id or "" for log in exits]
-        histories = await self._journal.histories(parents)
+        entries = await self._recovery.states(list(parents.values()))
         return {
-            log.order.id: position_left(log.order, fold(histories[parent_id]))
-            for log, parent_id in zip(exits, parents, strict=True)
+            log.order.id: position_left(log.order, entry)
+            for log in logs
+            if (entry := entries.get(parents.get(log.order.id, ""))) is not None
         }
 
     def _fire_one(self, fired: Fired, log: OrderLog | None, entries: dict[str, int | None]) -> None:
@@ -167,12 +171,12 @@ class FiringDesk:
         if log.order.kind is Kind.EXITS:
             [leg] = [leg for leg in log.order.terms.legs if leg.name == trigger.kind]
             trigger = replace(trigger, slippage_bps=leg.slippage_bps, limit_price=leg.limit_price)
-            left = entries[fired.order_id]
+            left = entries.get(fired.order_id)
             if left == 0:
-                log.record(Status.CANCELLED, CancelledDetail("engine", reason=ENTRY_LOST))
-                self._under_way.discard(fired.order_id)
+                cancelled = log.record(Status.CANCELLED, CancelledDetail("engine", reason=ENTRY_LOST))
+                cancelled.add_done_callback(partial(self._cancelled, fired.order_id))
                 return
-            if left is None:  # its entry may land again
+            if left is None:  # its entry may land again, or cannot be read
                 self._give_back(fired.order_id, _LOST_ENTRY_S)
                 return
             if left < log.order.amount_in:
@@ -188,6 +192,12 @@ class FiringDesk:
                 self._execute(log)
         else:
             self._give_back(log.order.id, 0.0)
+
+    def _cancelled(self, order_id: str, appended: "asyncio.Future[int]") -> None:
+        if not appended.cancelled() and appended.exception() is None:
+            self._under_way.discard(order_id)
+        else:
+            self._give_back(order_id, 0.0)
 
     def _give_back(self, order_id: str, seconds: float) -> None:
         """It did not fire: what stands in the journal decides."""

@@ -13,12 +13,14 @@ from bestex.domain.errors import (
     JournalUnavailableError,
     OutcomeUnknownError,
 )
+from bestex.domain.events import timestamp_text
 from bestex.domain.lifecycle import Status
 from bestex.domain.orders import Order, OrderState
 from bestex.domain.terms import NO_TERMS, Kind, Terms
 from bestex.domain.tokens import Token
-from bestex.engine.errors import BeyondTriggerError
+from bestex.engine.errors import FieldError, PastExpiryError
 from bestex.engine.order_log import OrderLog
+from bestex.engine.rearming import is_expired
 from bestex.engine.signing import SigningGate
 from bestex.ports import Clock, Ids, Journal, NewOrder
 
@@ -200,8 +202,8 @@ class Intake:
             request.client_order_id,
             request.fingerprint() if idempotency_key or request.client_order_id else b"",
         )
-        if order.rests:
-            await self._check_trigger(order, new)
+        if order.terms is not NO_TERMS:
+            await self._check_terms(order, new)
         log = OrderLog(self._journal, self._clock, order, OrderState(), 0 if order.rests else FIRST_LEASE_EPOCH)
         appended = log.accept(new)
         self._committing += 1
@@ -218,11 +220,14 @@ class Intake:
         self._check_answer(appended, order.id)
         return self._answer_for(order)
 
-    async def _check_trigger(self, order: Order, new: NewOrder) -> None:
-        """Raise what speaks against watching the order, unless it is a repetition: the price has moved on since."""
+    async def _check_terms(self, order: Order, new: NewOrder) -> None:
+        """Raise what speaks against the order, unless it is a repetition: time and price have moved on since."""
         try:
-            self._check(order)
-        except BeyondTriggerError:
+            if is_expired(order, order.created_us):
+                raise PastExpiryError("expiresAt", f"must be in the future; it is {timestamp_text(order.created_us)}")
+            if order.rests:
+                self._check(order)
+        except FieldError:
             if (new.idempotency_key or new.client_order_id) and (duplicate := await self._journal.holder(new)):
                 raise duplicate from None
             raise

@@ -1,7 +1,7 @@
 """What clients do to orders that have not ended: cancel one or many, and change a watched one."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import msgspec
@@ -9,7 +9,7 @@ import msgspec
 from bestex.domain.errors import AppendRefusedError, JournalError, NotFoundError
 from bestex.domain.events import CancelledDetail, Changes, Detail, Event, SubmittedDetail, WatchingDetail
 from bestex.domain.lifecycle import Status
-from bestex.domain.orders import OrderState, OrderView, fold, order_as_it_stands
+from bestex.domain.orders import Order, OrderState, OrderView, fold, order_as_it_stands, order_changed
 from bestex.domain.terms import Kind, LegName
 from bestex.domain.tokens import TokenRegistry
 from bestex.engine.changing import check_changes
@@ -34,7 +34,16 @@ class CancelledMany(msgspec.Struct, frozen=True, rename="camel"):
 class OpenOrders:
     """Orders that have not ended."""
 
-    def __init__(self, journal: Journal, clock: Clock, gate: SigningGate, tokens: TokenRegistry) -> None:
+    def __init__(
+        self,
+        journal: Journal,
+        clock: Clock,
+        gate: SigningGate,
+        tokens: TokenRegistry,
+        check: Callable[[Order], None],
+    ) -> None:
+        """`check` raises `BeyondTriggerError` for an order that would fire at once although it does not allow that."""
+        self._check = check
         self._journal = journal
         self._clock = clock
         self._gate = gate
@@ -91,7 +100,8 @@ class OpenOrders:
     async def amend(self, order_id: str, changes: Changes) -> OrderView:
         """Change a watched order.
 
-        Raises `NotFoundError`, `AlreadyEndedError`, `NotWatchingError`, `BadChangeError`, `JournalError`.
+        Raises `NotFoundError`, `AlreadyEndedError`, `NotWatchingError`, `BadChangeError`, `BeyondTriggerError`,
+        `JournalError`.
         """
         for _ in range(APPEND_TRIES):
             events = await self._events(order_id)
@@ -100,7 +110,10 @@ class OpenOrders:
                 raise AlreadyEndedError(f"order {order_id} has ended as {state.status}")
             if state.status is not Status.WATCHING:
                 raise NotWatchingError(f"order {order_id} is {state.status}: only a watched order can be changed")
-            changes = check_changes(order_as_it_stands(events, self._tokens), changes, self._clock.now_us())
+            order = order_as_it_stands(events, self._tokens)
+            changes = check_changes(order, changes, self._clock.now_us())
+            if changes.trigger_price is not None:
+                self._check(order_changed(order, changes))
             try:
                 await self._append(state, Status.WATCHING, WatchingDetail(changes=changes))
             except AppendRefusedError:

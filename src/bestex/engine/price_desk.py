@@ -18,7 +18,7 @@ from bestex.engine.errors import BeyondTriggerError
 from bestex.engine.firing_desk import Fired, FiringDesk
 from bestex.engine.resting_orders import resting_order
 from bestex.engine.signing import SigningGate
-from bestex.engine.triggers.book import Book, Entries
+from bestex.engine.triggers.book import MAX_PRICE_AGE_US, Book, Entries
 from bestex.engine.triggers.resting import Sense, entries_of
 from bestex.engine.triggers.selection import trigger_of
 from bestex.ports import Clock, HighWater, MarketData, RestingOrder, Tick, TriggerStore
@@ -167,9 +167,9 @@ class PriceDesk:
         if order.kind not in _IMMEDIATE or order.terms.allow_immediate or order.terms.trigger_price is None:
             return
         tick = self._market.latest(order.pair)
-        if tick is None:
-            return
-        amount_out = max(curve.amount_out(order.amount_in, order.sells_base) for curve in tick.curves)
+        if tick is None or self._clock.now_us() - tick.at_us > MAX_PRICE_AGE_US:
+            return  # no price fires nothing
+        amount_out = max((curve.amount_out(order.amount_in, order.sells_base) for curve in tick.curves), default=0)
         [entry] = entries_of(resting_order(order, 0, 0), order.token_in, order.token_out)
         rises = entry.kind.sense is Sense.RISE
         if amount_out and (amount_out >= entry.threshold if rises else amount_out <= entry.threshold):

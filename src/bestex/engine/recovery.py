@@ -9,7 +9,7 @@ import structlog
 from bestex.domain.errors import FailureCode, UnknownTokenError
 from bestex.domain.events import AttemptStory, Event, FailedDetail
 from bestex.domain.lifecycle import Status
-from bestex.domain.orders import fold, order_as_it_stands
+from bestex.domain.orders import OrderState, fold, order_as_it_stands
 from bestex.domain.tokens import TokenRegistry
 from bestex.engine.order_log import OrderLog, open_transaction
 from bestex.engine.signing import SigningGate
@@ -55,6 +55,22 @@ class Recovery:
             except _UNREADABLE:
                 _log.exception("recovery.order_unreadable", order_id=lease.order_id)
         return [log for log in logs if log is not None]
+
+    async def states(self, order_ids: Sequence[str]) -> dict[str, OrderState]:
+        """How these orders stand; without those that cannot be read. Raises `JournalError`."""
+        try:
+            histories = await self._journal.histories(order_ids)
+        except _UNREADABLE:
+            histories = {}
+        states = {}
+        for order_id in order_ids:
+            try:
+                states[order_id] = fold(
+                    histories.get(order_id) or (await self._journal.histories([order_id]))[order_id]
+                )
+            except _UNREADABLE:
+                _log.exception("recovery.order_unreadable", order_id=order_id)
+        return states
 
     async def _read_one(self, lease: Lease, histories: dict[str, list[Event]]) -> OrderLog | None:
         order_id = lease.order_id

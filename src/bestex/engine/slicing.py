@@ -26,7 +26,7 @@ from bestex.domain.events import (
     timestamp_text,
 )
 from bestex.domain.lifecycle import ENDS, UNFILLED, Status
-from bestex.domain.money import format_amount, parse_amount, price_text
+from bestex.domain.money import format_amount, price_text, read_amount
 from bestex.domain.orders import Order, OrderState, OrderView
 from bestex.domain.terms import Kind, OnSliceFailure, Terms, TimeInForce
 
@@ -159,9 +159,9 @@ def _conclusion(order: Order, state: OrderState, slices: Sequence[OrderView], wh
 def _confirmed(order: Order, filled: Sequence[OrderView], why: str | None) -> ConfirmedDetail:
     """The sums of what the slices did."""
     decimals_in, decimals_out = order.token_in.decimals, order.token_out.decimals
-    amount_in = sum(parse_amount(view.amount_in, decimals_in) for view in filled if view.amount_in)
-    amount_out = sum(parse_amount(view.amount_out, decimals_out) for view in filled if view.amount_out)
-    fees = sum(parse_amount(view.fee_paid, _LAMPORT_DECIMALS) for view in filled if view.fee_paid)
+    amount_in = sum(read_amount(view.amount_in, decimals_in) for view in filled)
+    amount_out = sum(read_amount(view.amount_out, decimals_out) for view in filled)
+    fees = sum(read_amount(view.fee_paid, _LAMPORT_DECIMALS) for view in filled)
     pair = order.pair
     amounts = {order.token_in: amount_in, order.token_out: amount_out}
     return ConfirmedDetail(

@@ -402,3 +402,9 @@ def test_a_bad_dead_man_switch_names_every_field(raw: bytes, pointers: set[str])
     with pytest.raises(ProblemError) as caught:
         read_dead_man(raw)
     assert said(caught.value).keys() == pointers
+
+
+def test_what_may_be_a_repetition_may_have_an_expiry_that_is_past() -> None:
+    past = timestamp_text(NOW_US - 1_000)
+    assert read_order(body(expiresAt=past), TOKENS, NOW_US, has_key=True).terms.expires_at == past
+    assert read(body(expiresAt=past, clientOrderId="mine")).terms.expires_at == past

@@ -4,6 +4,7 @@ import pytest
 
 from bestex.domain.events import LOST, ConfirmedDetail
 from bestex.domain.orders import Order, OrderState
+from bestex.domain.price import MAX_PRICE, parse_price
 from bestex.domain.terms import ExitLeg, ExitTerms, Kind, LegName, Terms
 from bestex.domain.tokens import load_tokens
 from bestex.engine.exits import exits_of, position_left
@@ -63,9 +64,26 @@ def test_an_entry_without_exits_brings_none() -> None:
     assert exits_of(entry(None, buys_base=True), executed("150", "1"), "local", 2) is None
 
 
+def test_an_entry_that_received_nothing_brings_none() -> None:
+    assert exits_of(entry(BOTH, buys_base=True), executed("150", "0"), "local", 2) is None
+
+
+def test_no_legs_price_is_beyond_those_that_can_be_read() -> None:
+    made = exits_of(
+        entry(ExitTerms(take_profit=ExitLeg(gain_bps=10_000)), buys_base=True),
+        executed("10000000000", "0.000000001"),
+        "local",
+        2,
+    )
+    assert made is not None
+    [leg] = made[0].terms.legs
+    assert parse_price(leg.trigger_price or "") == MAX_PRICE
+
+
 @pytest.mark.parametrize(
     ("confirmed", "left"),
     [
+        (executed("150", "0"), 0),
         (executed("150", "1"), 10**9),
         (executed("150", "0.9"), 9 * 10**8),  # it landed again and paid less
         (executed("150", "1.1"), 10**9),  # an exit never sells more than it was made for

@@ -98,6 +98,15 @@ async def test_it_ends_with_the_sums_of_its_slices_once_all_are_final() -> None:
     assert (step.detail.amount_in, step.detail.amount_out, step.detail.fee_paid) == ("0.000000666", "0.0001", "0.00003")
 
 
+async def test_it_ends_though_a_person_resolved_a_slice_whose_fee_nobody_knows() -> None:
+    order = parent(slices=2)
+    slices = [view(order, 1), view(order, 2, fee_paid="0", amount_out="0")]
+    step = next_slice_step(order, await state_of(order, 2), slices, START_US + 60_000_000)
+    assert isinstance(step, Conclude)
+    assert isinstance(step.detail, ConfirmedDetail)
+    assert (step.detail.amount_out, step.detail.fee_paid) == ("0.00005", "0.000015")
+
+
 async def test_a_slice_that_is_not_in_the_journal_yet_is_waited_for() -> None:
     order = parent()
     assert next_slice_step(order, await state_of(order, 3), [view(order, 1)], START_US + 60_000_000) == WaitForSlices()

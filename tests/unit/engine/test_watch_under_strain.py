@@ -7,7 +7,7 @@ from msgspec.structs import replace
 from bestex.domain.errors import JournalUnavailableError
 from bestex.domain.events import timestamp_text
 from bestex.domain.lifecycle import Status
-from bestex.domain.terms import Kind, TimeInForce
+from bestex.domain.terms import ExitLeg, ExitTerms, Kind, TimeInForce
 from bestex.ports import Commitment, Halt, HaltCause, TransactionStatus
 from tests.support.small_engine import LIMITS, SOL_USDC, SmallEngine, signature, small_engine
 
@@ -175,3 +175,21 @@ async def test_a_dead_mans_switch_that_was_due_while_the_engine_was_down_goes_of
         assert _S.ROUTING not in await next_one.statuses(order_id)
         await next_one.clock.advance(1.0)
         assert await next_one.store.dead_men() == []
+
+
+async def test_an_entry_that_cannot_be_read_keeps_its_exits_waiting_and_nobody_else() -> None:
+    async with small_engine() as small:
+        exits = ExitTerms(take_profit=ExitLeg(trigger_price="90"))
+        unreadable, readable = [await small.order(exits=exits) for _ in range(2)]
+        children = []
+        for each in (unreadable, readable):
+            await small.until_status(each)
+            children += await small.journal.children(each)
+        small.journal.unreadable[unreadable] = ValueError("odd")
+        small.price("89")
+        assert (await small.until_status(children[1].order_id)).status == _S.CONFIRMED
+        assert (await small.view(children[0].order_id)).status == _S.WATCHING
+        small.journal.unreadable.clear()
+        await small.clock.advance(2.0)
+        small.price("89")
+        assert (await small.until_status(children[0].order_id)).status == _S.CONFIRMED

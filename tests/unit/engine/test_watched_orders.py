@@ -10,7 +10,7 @@ from bestex.domain.lifecycle import Status
 from bestex.domain.orders import fold
 from bestex.domain.terms import ExitLeg, ExitTerms, Kind, Terms, TimeInForce
 from bestex.engine import watch
-from bestex.engine.errors import BadChangeError, BeyondTriggerError, NotWatchingError
+from bestex.engine.errors import BadChangeError, BeyondTriggerError, NotWatchingError, PastExpiryError
 from bestex.engine.intake import OrderRequest
 from bestex.ports import RestingOrder
 from tests.support.small_engine import SOL_USDC, SmallEngine, small_engine
@@ -85,6 +85,28 @@ async def test_a_stop_beyond_its_trigger_is_refused_unless_that_is_allowed() -> 
             await small.order(Kind.STOP, trigger_price="95")
         order_id = await small.order(Kind.STOP, trigger_price="95", allow_immediate=True)
         assert (await small.until_status(order_id)).status == _S.CONFIRMED
+
+
+async def test_a_stop_is_not_refused_for_a_price_that_is_missing_or_stale() -> None:
+    async with small_engine() as small:
+        small.market.tick(SOL_USDC)
+        await small.order(Kind.STOP, trigger_price="95")
+        small.price("90")
+        await small.clock.advance(3.0)
+        await small.order(Kind.STOP, trigger_price="95")
+
+
+async def test_a_stop_is_not_changed_to_a_trigger_that_the_price_is_beyond_unless_it_allows_that() -> None:
+    async with small_engine() as small:
+        small.price("100")
+        order_id = await small.order(Kind.STOP, trigger_price="95")
+        with pytest.raises(BeyondTriggerError, match="give one below it"):
+            await small.engine.orders.amend(order_id, Changes(trigger_price="105"))
+        view = await small.engine.orders.amend(order_id, Changes(trigger_price="99"))
+        assert (view.trigger_price, view.status) == ("99", _S.WATCHING)
+        allowing = await small.order(Kind.STOP, trigger_price="90", allow_immediate=True)
+        await small.engine.orders.amend(allowing, Changes(trigger_price="105"))
+        assert (await small.until_status(allowing)).status == _S.CONFIRMED
 
 
 async def test_a_trailing_stop_follows_the_best_price() -> None:
@@ -298,3 +320,17 @@ async def test_a_rebuild_that_takes_long_keeps_what_it_has_collected(monkeypatch
             next_one.price("101")
             for order_id in order_ids:
                 assert (await next_one.until_status(order_id)).status == _S.CONFIRMED
+
+
+async def test_a_repeated_order_gets_its_first_answer_although_its_time_has_passed() -> None:
+    async with small_engine() as small:
+        expires_at = timestamp_text(small.clock.now_us() + 5_000_000)
+        terms = Terms(limit_price="200", time_in_force=TimeInForce.GTT, expires_at=expires_at)
+        request = OrderRequest(Kind.LIMIT, SOL_USDC.base, SOL_USDC.quote, 1_500_000_000, 50, terms=terms)
+        first = await small.engine.intake.accept(request, "local", "key")
+        assert (await small.until_status(first.order_id)).status == _S.EXPIRED
+        again = await small.engine.intake.accept(request, "local", "key")
+        assert again.order_id == first.order_id
+        for key in (None, "another key"):
+            with pytest.raises(PastExpiryError, match="in the future"):
+                await small.engine.intake.accept(request, "local", key)
