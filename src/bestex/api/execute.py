@@ -101,8 +101,22 @@ class OrderEntry:
 
     async def accept(self, body: bytes, key: str | None) -> AcceptedBody:
         """Store the order in `body`; raises `BestexError`."""
-        request = read_order(body, self._tokens, self._clock.now_us())
+        try:
+            request = read_order(body, self._tokens, self._clock.now_us())
+        except ProblemError as error:
+            return accepted_body(await self._repeated(body, key, error))
         return accepted_body(await self._intake.accept(request, CALLER, key))
+
+    async def _repeated(self, body: bytes, key: str | None, refusal: ProblemError) -> Accepted:
+        """The first answer to a repeated order whose time is up by now; raises `refusal` where it is none."""
+        try:
+            request = read_order(body, self._tokens, None)
+        except ProblemError:
+            raise refusal from None
+        accepted = await self._intake.repeated(request, CALLER, key)
+        if accepted is None:
+            raise refusal
+        return accepted
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:

@@ -23,8 +23,11 @@ _COMMON: Final = frozenset(COMMON_FIELDS)
 _CLIENT_ORDER_ID: Final = re.compile(r"[!-~](?:[ -~]{0,62}[!-~])?", re.ASCII)
 
 
-def read_order(body: bytes, tokens: TokenRegistry, now_us: int) -> OrderRequest:
-    """The order in a request body; `now_us` is what its expiry is held against. `ProblemError` with every bad field."""
+def read_order(body: bytes, tokens: TokenRegistry, now_us: int | None) -> OrderRequest:
+    """The order in a request body. `ProblemError` with every bad field.
+
+    `now_us` is what its expiry is held against; None: against nothing.
+    """
     fields = Fields(read_object(body), ORDER_FIELDS)
     kind = _read_kind(fields) if "kind" in fields.values else Kind.MARKET
     token_in = fields.token("tokenIn", tokens)

@@ -56,7 +56,7 @@ class Asked(msgspec.Struct, frozen=True):
     token_in: Token | None
     token_out: Token | None
     amount_in: int
-    now_us: int
+    now_us: int | None  # None: an expiry in the past is taken
 
     @property
     def pair(self) -> Pair | None:

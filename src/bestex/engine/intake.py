@@ -161,19 +161,34 @@ class Intake:
             raise IntakeFullError(f"{self._limits.open} orders are open already")
         if request.kind is not Kind.MARKET and self._committing + self._watched() >= self._limits.watched:
             raise IntakeFullError(f"{self._limits.watched} orders are watched already")
-        if idempotency_key is None and request.client_order_id is None:
-            return await self._store(request, caller, None, frozenset())
-        keys = {("idempotency", idempotency_key), ("client", request.client_order_id)}
-        held = frozenset((caller, scope, key) for scope, key in keys if key is not None)
-        if held & self._keys:
-            raise KeyUnderWayError("an order with this key is being stored at this moment")
+        held = self._keys_of(request, caller, idempotency_key)
         try:
             return await self._store(request, caller, idempotency_key, held)
         except DuplicateKeyError as duplicate:
-            if not duplicate.same_request:
-                raise KeyReusedError(f"the key belongs to order {duplicate.order_id}, another request") from duplicate
-            first = (await self._journal.events(duplicate.order_id))[0].event
-            return self._answer_for(request.order(first.order_id, first.at_us))
+            return await self._first_answer(request, duplicate)
+
+    async def repeated(self, request: OrderRequest, caller: str, idempotency_key: str | None) -> Accepted | None:
+        """The first answer to an order that could not be accepted any more; None when it never was. Stores nothing."""
+        if not self._keys_of(request, caller, idempotency_key):
+            return None
+        duplicate = await self._journal.holder(_new_order(request, "", "", caller, idempotency_key))
+        return None if duplicate is None else await self._first_answer(request, duplicate)
+
+    def _keys_of(
+        self, request: OrderRequest, caller: str, idempotency_key: str | None
+    ) -> frozenset[tuple[str, str, str]]:
+        """The request's keys, none of which is under way."""
+        keys = (("idempotency", idempotency_key), ("client", request.client_order_id))
+        held = frozenset((caller, scope, key) for scope, key in keys if key is not None)
+        if held & self._keys:
+            raise KeyUnderWayError("an order with this key is being stored at this moment")
+        return held
+
+    async def _first_answer(self, request: OrderRequest, duplicate: DuplicateKeyError) -> Accepted:
+        if not duplicate.same_request:
+            raise KeyReusedError(f"the key belongs to order {duplicate.order_id}, another request") from duplicate
+        first = (await self._journal.events(duplicate.order_id))[0].event
+        return self._answer_for(request.order(first.order_id, first.at_us))
 
     def _answer_for(self, order: Order) -> Accepted:
         if not order.rests:
@@ -191,15 +206,7 @@ class Intake:
     ) -> Accepted:
         began = self._clock.monotonic()
         order = request.order(self._ids.order_id(), self._clock.now_us())
-        new = NewOrder(
-            order.id,
-            order.kind.value,
-            order.pair.name,
-            caller,
-            idempotency_key,
-            request.client_order_id,
-            request.fingerprint() if idempotency_key or request.client_order_id else b"",
-        )
+        new = _new_order(request, order.id, order.pair.name, caller, idempotency_key)
         if order.rests:
             await self._check_trigger(order, new)
         log = OrderLog(self._journal, self._clock, order, OrderState(), 0 if order.rests else FIRST_LEASE_EPOCH)
@@ -254,6 +261,18 @@ class Intake:
             raise JournalUnavailableError("the database does not answer; nothing was stored")
         else:
             raise PendingOutcomeError(order_id)
+
+
+def _new_order(request: OrderRequest, order_id: str, pair: str, caller: str, idempotency_key: str | None) -> NewOrder:
+    return NewOrder(
+        order_id,
+        request.kind.value,
+        pair,
+        caller,
+        idempotency_key,
+        request.client_order_id,
+        request.fingerprint() if idempotency_key or request.client_order_id else b"",
+    )
 
 
 def _answer(answered: "asyncio.Future[None]") -> None:
