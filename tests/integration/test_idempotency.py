@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
@@ -103,6 +104,18 @@ def test_keys_of_two_orders_name_neither(engine: Served, database: str) -> None:
     answer = engine.post(key("of the one"), clientOrderId="of the other")
     assert answer.status_code in (202, 422)
     assert orders_stored(database) == before
+
+
+def test_a_repetition_gets_the_first_answer_although_the_orders_time_is_up_since(engine: Served) -> None:
+    expires = (datetime.now(UTC) + timedelta(seconds=0.5)).isoformat()
+    first = engine.post(key("expires"), kind="limit", limitPrice="100000", expiresAt=expires)
+    assert engine.until(first.json()["orderId"])["status"] == "expired"
+    again = engine.post(key("expires"), kind="limit", limitPrice="100000", expiresAt=expires)
+    assert (again.status_code, again.json()) == (202, first.json())
+    assert is_reused(engine.post(key("expires"), kind="limit", limitPrice="99999", expiresAt=expires))
+    late = engine.post(key("never before"), kind="limit", limitPrice="100000", expiresAt=expires)
+    assert (late.status_code, [each["pointer"] for each in late.json()["errors"]]) == (422, ["/expiresAt"])
+    assert engine.post(kind="limit", limitPrice="100000", expiresAt=expires).status_code == 422
 
 
 def test_a_key_and_a_client_order_id_of_the_same_text_are_two(engine: Served) -> None:

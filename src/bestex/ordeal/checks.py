@@ -3,9 +3,10 @@
 - The log's positions are 1, 2, 3 ...; each order's events are numbered 1, 2, 3 ... and follow the lifecycle.
 - An order answered with 202 is in the log, with the time that the answer gave, and has ended and settled.
 - A key made one order, whatever was answered in between; no two keys share one.
-- The log holds no other orders: what was answered "nothing was stored" and given up does not exist, and an order
-  that was accepted later was not stored by a request of before.
-- An order is executed at most once, and no signature stands for two orders. A cancel that was answered with 200 holds.
+- The log holds no other orders but exits and slices of these: what was answered "nothing was stored" and given up
+  does not exist, and an order that was accepted later was not stored by a request of before.
+- An order is executed at most once, and no signature stands for two orders. A cancel or a change that was
+  answered with 200 holds.
 - What a watcher of an order saw is its history, from the first event to the end, without a gap or a repetition.
 - What a watcher of the feed saw is the log.
 """
@@ -14,8 +15,11 @@ from collections import defaultdict
 from collections.abc import Sequence
 from datetime import datetime
 
+import msgspec
+
 from bestex.domain.lifecycle import ENDS, IllegalTransitionError, Status, check_transition
 from bestex.domain.orders import OrderView
+from bestex.domain.price import format_price, parse_price
 from bestex.ordeal.clients import Intent
 from bestex.ordeal.report import Findings
 from bestex.ordeal.watchers import FeedWatcher, Logged, Seen, StatusWatcher
@@ -60,7 +64,9 @@ def check_intents(
             findings.that("an order has one key", maker == intent.name, f"{order_id} is {maker}'s and {intent.name}'s")
             _check_accepted(findings, intent, histories.get(order_id, []), views.get(order_id), order_id)
     for order_id in histories:
-        findings.that("there are no other orders", order_id in makers, f"{order_id} was accepted by no answer")
+        view = views.get(order_id)
+        maker_id = view.parent_id if view is not None and view.parent_id is not None else order_id
+        findings.that("there are no other orders", maker_id in makers, f"{order_id} was accepted by no answer")
     abandoned = {intent.client_order_id: intent.name for intent in intents if intent.abandoned}
     for view in views.values():
         if view.client_order_id is not None:
@@ -109,6 +115,10 @@ def _check_accepted(
         findings.that("nothing stored means nothing stored", in_time, f"{order_id} was stored by an earlier request")
     if intent.cancelled:
         findings.that("a cancel holds", view.status == Status.CANCELLED, f"{order_id} is {view.status}")
+    if intent.change:
+        stands = msgspec.to_builtins(view)
+        holds = all(stands.get(name) == format_price(parse_price(str(price))) for name, price in intent.change.items())
+        findings.that("a change holds", holds, f"{order_id} is {view}, was changed to {intent.change}")
 
 
 def _milliseconds(timestamp: str) -> int:

@@ -14,6 +14,8 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake
 
 from bestex.ordeal.report import Tally
 from bestex.ordeal.watchers import OPEN_TIMEOUT_S, StatusWatcher
+from bestex.ordeal.wishes import Body, Wishes
+from bestex.ordeal.world import World
 from bestex.ports import Clock
 
 PAUSE_S: Final = (0.0, 0.4)  # between two orders of a client
@@ -24,11 +26,12 @@ OWN_ID_CHANCE: Final = 0.3  # that an order has a clientOrderId beside its Idemp
 SOCKET_CHANCE: Final = 0.2  # that an order goes by WebSocket
 WATCH_CHANCE: Final = 0.5
 CANCEL_CHANCE: Final = 0.1
+CHANGE_CHANCE: Final = 0.2  # that a watched order is changed
 REPLAY_CHANCE: Final = 0.1  # that an accepted order is posted again
 ABANDON_CHANCE: Final = 0.3  # that an order of which nothing was stored is given up
 WATCHERS_MAX: Final = 200  # at the same time
-SWAPS: Final = (("SOL", "USDC", 0.05, 0.5), ("SOL", "USDT", 0.05, 0.5), ("USDC", "SOL", 5.0, 60.0))
-"""Token in, token out, least and most amount."""
+STAY_ON_SOCKET_S: Final = 3.0
+"""Of a client who ordered by WebSocket: what its order waits for may be long in coming."""
 
 
 class Outcome(Enum):
@@ -37,6 +40,7 @@ class Outcome(Enum):
     ACCEPTED = auto()
     NOTHING_STORED = auto()
     UNKNOWN = auto()
+    REFUSED = auto()  # it cannot be accepted, and was not before
 
 
 NOTHING_STORED_CODES: Final = ("unavailable", "intake-full")
@@ -47,7 +51,7 @@ UNKNOWN_CODES: Final = ("outcome-unknown", "key-under-way")
 class Intent:
     """One order that a client wants, and what it was told about it."""
 
-    body: dict[str, object]
+    body: Body
     key: str | None  # the Idempotency-Key; else the body's clientOrderId is the key
     may_exist_since_us: int | None = None  # when the first request was sent that may have stored it
     order_ids: set[str] = field(default_factory=set)  # told by a 202
@@ -55,6 +59,7 @@ class Intent:
     client_order_id: str | None = None
     abandoned: bool = False
     cancelled: bool = False  # a DELETE was answered with 200
+    change: Body = field(default_factory=dict)  # what a PATCH changed that was answered with 200
 
     @property
     def name(self) -> str:
@@ -64,8 +69,9 @@ class Intent:
 class Clients:
     """What the clients share, and what they leave behind."""
 
-    def __init__(self, url: str, seed: int, orders_max: int, clock: Clock, tally: Tally) -> None:
+    def __init__(self, url: str, seed: int, orders_max: int, clock: Clock, tally: Tally, world: World) -> None:
         self.url = url
+        self.world = world
         self.seed = seed
         self.clock = clock
         self.tally = tally
@@ -116,6 +122,7 @@ class Client:
         self._http = httpx.AsyncClient(
             base_url=clients.url, trust_env=False, timeout=httpx.Timeout(ANSWER_TIMEOUT_S, connect=OPEN_TIMEOUT_S)
         )
+        self._wishes = Wishes(self._chance)
         self._placed = 0
 
     async def run(self) -> None:
@@ -131,15 +138,12 @@ class Client:
 
     def _next_intent(self, *, by_socket: bool) -> Intent:
         self._placed += 1
-        token_in, token_out, least, most = self._chance.choice(SWAPS)
-        body: dict[str, object] = {
-            "tokenIn": token_in,
-            "tokenOut": token_out,
-            "amount": f"{self._chance.uniform(least, most):.4f}",
-            "slippageBps": self._chance.choice((100, 300, 1_000)),
-        }
+        body = self._wishes.order(self._all.world.price, self._clock.now_us())
         name = f"{self._name}-{self._placed}"
-        own_id = name if by_socket or self._chance.random() < OWN_ID_CHANCE else None
+        has_id = (
+            by_socket or "expiresAt" in body or self._chance.random() < OWN_ID_CHANCE
+        )  # to be known by when refused
+        own_id = name if has_id else None
         if own_id is not None:
             body["clientOrderId"] = own_id
         key = None if by_socket else f"key-{name}"  # a WebSocket has no header for it: its orders go by their own id
@@ -153,6 +157,9 @@ class Client:
             if outcome is not Outcome.NOTHING_STORED and intent.may_exist_since_us is None:
                 intent.may_exist_since_us = sent_us
             if outcome is Outcome.ACCEPTED:
+                return
+            if outcome is Outcome.REFUSED:
+                intent.abandoned = True
                 return
             if intent.may_exist_since_us is None and self._chance.random() < ABANDON_CHANCE:
                 intent.abandoned = True
@@ -187,9 +194,10 @@ class Client:
             outcome = self._judge(intent, 202 if answer["type"] == "accepted" else body.get("status", 0), body)
             if outcome is Outcome.ACCEPTED and self._all.may_watch:
                 watcher = StatusWatcher(self._all.url, body["orderId"], self._clock, self._chance, self._tally)
-                with suppress(ConnectionClosed):
+                with suppress(ConnectionClosed, TimeoutError):
                     while not watcher.complete and self._chance.random() < 0.9:
-                        message = msgspec.json.decode(await socket.recv())
+                        async with asyncio.timeout(STAY_ON_SOCKET_S):
+                            message = msgspec.json.decode(await socket.recv())
                         if message["type"] != "update":
                             break  # the engine cannot read the order now
                         watcher.saw([message["data"]])
@@ -209,6 +217,8 @@ class Client:
         self._tally.answers[f"{status} {code}"] += 1
         if status == 503 and code in NOTHING_STORED_CODES:
             return Outcome.NOTHING_STORED
+        if status == 422 and code == "validation" and "expiresAt" in intent.body:
+            return Outcome.REFUSED  # the engine was away until its time was up
         if code not in UNKNOWN_CODES:
             told = f"order {intent.name} was answered with {status} {code}: {body}"
             self._tally.findings.that("answers are as documented", False, told)
@@ -228,6 +238,9 @@ class Client:
             await self._by_post(intent)
         if self._chance.random() < WATCH_CHANCE and self._all.may_watch:
             self._all.watch(StatusWatcher(self._all.url, order_id, self._clock, self._chance, self._tally))
+        change = self._wishes.change(intent.body, self._all.world.price)
+        if change is not None and self._chance.random() < CHANGE_CHANCE:
+            await self._change(intent, order_id, change)
         if self._chance.random() < CANCEL_CHANCE:
             await self._pause(CANCEL_AFTER_S)
             await self._cancel(intent, order_id)
@@ -243,6 +256,19 @@ class Client:
         intent.cancelled = answer.status_code == 200
         told = f"the cancel of order {order_id} was answered with {answer.status_code}: {answer.text[:500]}"
         self._tally.findings.that("answers are as documented", answer.status_code in (200, 202, 409, 503), told)
+
+    async def _change(self, intent: Intent, order_id: str, change: Body) -> None:
+        """Once; what became of an answer that was lost shows in the order's history."""
+        try:
+            answer = await self._http.patch(f"/api/orders/{order_id}", json=change)
+        except httpx.TransportError:
+            self._tally.changes["no answer"] += 1
+            return
+        self._tally.changes[str(answer.status_code)] += 1
+        if answer.status_code == 200:
+            intent.change = change
+        told = f"the change of order {order_id} was answered with {answer.status_code}: {answer.text[:500]}"
+        self._tally.findings.that("answers are as documented", answer.status_code in (200, 409, 503), told)
 
     async def _pause(self, range_s: tuple[float, float]) -> None:
         await self._clock.sleep(self._chance.uniform(*range_s))

@@ -32,11 +32,24 @@ FAULTS: Final = {
     "price_jump": 0.03,
     "chain_unreachable": 0.0003,
     "fork_after_confirmed": 0.03,
+    "feed_gap": 0.02,
+    "feed_stale": 0.002,
+    "feed_silent": 0.002,
 }
 """What goes wrong in the simulated world meanwhile, by its probability."""
 
-FAULT_SIZES: Final = {"chain_unreachable_s": 1.0}
-DEFECTS: Final = ("Traceback", '"api.defect"', '"engine.part_ended"', '"order.executor_broke"', '"landing.defect"')
+FAULT_SIZES: Final = {"chain_unreachable_s": 1.0, "feed_stale_s": 3.0, "feed_silent_s": 1.0}
+DEFECTS: Final = (
+    "Traceback",
+    '"api.defect"',
+    '"engine.part_ended"',
+    '"order.executor_broke"',
+    '"order.defect"',
+    '"landing.defect"',
+    '"firing.defect"',
+    '"slicer.defect"',
+    '_unreadable"',
+)
 """What stands in the log of an engine that has a defect."""
 
 READY_POLL_S: Final = 0.05

@@ -42,9 +42,15 @@ class LiveReport(msgspec.Struct, frozen=True, kw_only=True):
     longest_start_s: float  # from the process's start to its readiness
     longest_without_acceptance_s: float  # between two accepted orders
     orders: int  # accepted
-    orders_by_end: dict[str, int]
+    orders_by_end: dict[str, int]  # of all orders, also of those that the engine made: exits and slices
+    orders_by_kind: dict[str, int]  # likewise; a slice is of kind market or limit
+    slices: int  # of sliced orders
+    exits_by_end: dict[str, int]
+    firings: dict[str, int]  # of watched orders, by what fired them
+    world: dict[str, int]  # what happened around the orders meanwhile
     answers: dict[str, int]  # to requests that place orders: "202", "503 unavailable", "no answer", ...
     cancels: dict[str, int]  # by answer
+    changes: dict[str, int]  # of watched orders, by answer
     watchers: int
     reconnects: int  # of all watchers
     events: int
@@ -85,6 +91,9 @@ class Tally:
     def __init__(self) -> None:
         self.answers: Counter[str] = Counter()
         self.cancels: Counter[str] = Counter()
+        self.changes: Counter[str] = Counter()
+        self.world: Counter[str] = Counter()
+        self.firings: Counter[str] = Counter()
         self.blows: Counter[str] = Counter()
         self.last_blow = ""
         self.reconnects = 0

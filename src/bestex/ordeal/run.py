@@ -14,10 +14,9 @@ from pathlib import Path
 from typing import Final
 
 import httpx
-import msgspec
 
-from bestex.domain.lifecycle import ENDS, Status
-from bestex.domain.orders import OrderView
+from bestex.domain.terms import Kind
+from bestex.ordeal.asking import POLL_S, Asking
 from bestex.ordeal.audit import audit
 from bestex.ordeal.checks import (
     check_feed_watchers,
@@ -28,17 +27,16 @@ from bestex.ordeal.checks import (
 from bestex.ordeal.clients import Clients
 from bestex.ordeal.database import DatabaseProcess
 from bestex.ordeal.engine import FAULTS, EngineFailedError, EngineProcess
+from bestex.ordeal.kinds import check_kinds
 from bestex.ordeal.report import LivePlan, LiveReport, Progress, Tally
 from bestex.ordeal.schedule import Blow, Planned, schedule
-from bestex.ordeal.watchers import FeedWatcher, read_log, seen_of
+from bestex.ordeal.watchers import FeedWatcher, read_log
+from bestex.ordeal.world import World
 from bestex.ports import Clock
 
 CHECK_MAX_S: Final = 120.0
 HEAL_MAX_S: Final = 90.0  # after the last blow every order must have ended and settled
 PROGRESS_EVERY_S: Final = 0.25
-POLL_S: Final = 0.25
-ANSWER_TIMEOUT_S: Final = 20.0
-PAGE: Final = 500
 FEED_WATCHERS: Final = 2
 PORTS: Final = range(20_000, 30_000)
 """Not those that the system gives to connections: a client that tries again and again would once connect to itself."""
@@ -46,11 +44,6 @@ PORTS: Final = range(20_000, 30_000)
 SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 
 ProgressListener = Callable[[Progress], None]
-
-
-class _Page(msgspec.Struct, frozen=True, rename="camel"):
-    data: list[OrderView]
-    next_cursor: str | None = None
 
 
 async def run_live(plan: LivePlan, clock: Clock, on_progress: ProgressListener) -> LiveReport:
@@ -83,13 +76,13 @@ class _Ordeal:
             self._data_dir, _free_port(plan.seed), plan.seed, folder / "engine.log", clock, self._tally
         )
         self._database = DatabaseProcess(self._data_dir, clock)
-        self._clients = Clients(self._engine.url, plan.seed, plan.orders_max, clock, self._tally)
+        self._asking = Asking(self._engine.url, clock)
+        self._world = World(self._engine.url, plan.seed, clock, self._tally)
+        self._clients = Clients(self._engine.url, plan.seed, plan.orders_max, clock, self._tally, self._world)
         self._feeds = [
             FeedWatcher(self._engine.url, clock, random.Random(f"{plan.seed} feed {number}"), self._tally)  # noqa: S311
             for number in range(FEED_WATCHERS)
         ]
-        self._views: dict[str, OrderView] = {}
-        self._events = 0
         self._phase = "starting"
         self._load_began_s: float | None = None
 
@@ -120,12 +113,14 @@ class _Ordeal:
         self._enter("under fire")
         feeds = [asyncio.create_task(feed.run()) for feed in self._feeds]
         load = asyncio.create_task(self._clients.run(self._plan.clients))
+        world = asyncio.create_task(self._world.run())
         try:
             await self._fire()
+            await _cancel(world)
             self._enter("healing")
             await self._heal(load)
         finally:
-            await _cancel(load, *feeds)
+            await _cancel(world, load, *feeds)
         self._enter("checking")
         try:
             async with asyncio.timeout(CHECK_MAX_S):
@@ -178,71 +173,34 @@ class _Ordeal:
         try:
             async with asyncio.timeout(HEAL_MAX_S):
                 await self._engine.until_ready()
-                await self._ask("PATCH", "/api/sim/faults", dict.fromkeys(FAULTS, 0))
+                await self._asking.ask("PATCH", "/api/sim/faults", dict.fromkeys(FAULTS, 0))
+                await self._asking.ask("DELETE", "/api/deadman")
                 self._clients.closing = True
                 waiting_for = "a definite answer to every client"
                 await load
                 waiting_for = "the end of every order, and its finality"
-                while not await self._all_are_settled():
-                    await self._clock.sleep(POLL_S)
+                await self._asking.until_all_are_settled()
                 waiting_for = "every watcher to see its order's end"
                 await self._clients.watched()
                 waiting_for = "the feed to show every event"
-                while any(len(feed.seen) < self._events for feed in self._feeds):
+                while any(len(feed.seen) < self._asking.events for feed in self._feeds):
                     await self._clock.sleep(POLL_S)
         except (TimeoutError, EngineFailedError):
             told = f"{HEAL_MAX_S:g} s after the last blow this was still waited for: {waiting_for}"
             self._tally.findings.that("everything comes to its end", False, told)
 
     async def _check(self) -> None:
-        await self._all_views()
-        log = await read_log(self._engine.url, self._events)
+        await self._asking.look()
+        views = self._asking.views
+        log = await read_log(self._engine.url, self._asking.events)
         histories = check_log(self._tally.findings, log)
-        check_intents(self._tally.findings, self._clients.intents, histories, self._views)
+        check_intents(self._tally.findings, self._clients.intents, histories, views)
+        check_kinds(self._tally.findings, histories, views)
+        self._tally.firings.update(event.seen.fired_by for event in log if event.seen.fired_by is not None)
         check_status_watchers(self._tally.findings, self._clients.watchers, histories)
         check_feed_watchers(self._tally.findings, self._feeds, log)
         found = await audit(self._data_dir)
         self._tally.findings.that("the audit finds nothing", not found, "; ".join(found))
-
-    async def _all_are_settled(self) -> bool:
-        lost: list[OrderView] = []
-        for view in await self._all_views():
-            if view.status not in ENDS or (view.status == Status.CONFIRMED and view.commitment == "confirmed"):
-                return False
-            if view.commitment == "lost":
-                lost.append(view)
-        for view in lost:  # a fork's doing: the same bytes are sent again, until they can never land any more
-            history = msgspec.json.decode(await self._ask("GET", f"/api/orders/{view.order_id}/history"))
-            if not seen_of(history["data"][-1]).settles:
-                return False
-        return True
-
-    async def _all_views(self) -> list[OrderView]:
-        """Every order that there is, as the engine shows it now."""
-        views: list[OrderView] = []
-        cursor = ""
-        while True:
-            path = f"/api/orders?limit={PAGE}" + (f"&cursor={cursor}" if cursor else "")
-            page = msgspec.json.decode(await self._ask("GET", path), type=_Page)
-            views += page.data
-            if page.next_cursor is None:
-                break
-            cursor = page.next_cursor
-        self._views = {view.order_id: view for view in views}
-        self._events = sum(view.seq for view in views)
-        return views
-
-    async def _ask(self, method: str, path: str, body: object = None) -> bytes:
-        """Ask until it is answered with 200: a database may still be starting."""
-        async with httpx.AsyncClient(base_url=self._engine.url, trust_env=False, timeout=ANSWER_TIMEOUT_S) as http:
-            while True:
-                try:
-                    answer = await http.request(method, path, json=body)
-                    if answer.status_code == 200:
-                        return answer.content
-                except httpx.TransportError:
-                    pass
-                await self._clock.sleep(POLL_S)
 
     async def _sleep_until(self, at_s: float) -> None:
         if self._load_began_s is not None:
@@ -272,6 +230,7 @@ class _Ordeal:
 
     def _report(self, seconds: float) -> LiveReport:
         tally = self._tally
+        views = list(self._asking.views.values())
         violations = tuple(tally.findings.violations)
         return LiveReport(
             seed=self._plan.seed,
@@ -281,12 +240,18 @@ class _Ordeal:
             longest_start_s=round(tally.longest_start_s, 2),
             longest_without_acceptance_s=round(tally.longest_without_acceptance_s, 2),
             orders=tally.accepted,
-            orders_by_end=dict(Counter(view.status for view in self._views.values())),
+            orders_by_end=dict(Counter(view.status for view in views)),
+            orders_by_kind=dict(Counter(view.kind for view in views)),
+            slices=sum(view.slice_number is not None for view in views),
+            exits_by_end=dict(Counter(view.status for view in views if view.kind == Kind.EXITS)),
+            firings=dict(tally.firings),
+            world=dict(tally.world),
             answers=dict(tally.answers),
             cancels=dict(tally.cancels),
+            changes=dict(tally.changes),
             watchers=len(self._clients.watchers) + len(self._feeds),
             reconnects=tally.reconnects,
-            events=self._events,
+            events=self._asking.events,
             checks=dict(tally.findings.made),
             violations=violations,
             kept=str(self._folder) if violations else None,

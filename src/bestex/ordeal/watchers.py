@@ -33,6 +33,7 @@ class Seen(msgspec.Struct, frozen=True):
     signature: str | None  # of the transaction that was signed, or executed
     settles: bool  # whether nothing is left to do for the order after it
     digest: bytes  # of the whole update, however its keys were ordered
+    fired_by: str | None = None  # the kind of the trigger that made the order fire
 
 
 class Logged(msgspec.Struct, frozen=True):
@@ -49,7 +50,8 @@ def seen_of(update: dict[str, Any]) -> Seen:
     status, timestamp = update["status"], update["timestamp"]
     for_good = detail.get("commitment") == "finalized" or detail.get("gone", False)
     settles = status in UNFILLED or (status == Status.CONFIRMED and for_good)
-    return Seen(update["orderId"], update["seq"], status, timestamp, signature, settles, digest)
+    fired_by = detail.get("trigger", {}).get("kind")
+    return Seen(update["orderId"], update["seq"], status, timestamp, signature, settles, digest, fired_by)
 
 
 class StatusWatcher:

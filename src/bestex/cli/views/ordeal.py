@@ -16,6 +16,12 @@ def ordeal_view(report: LiveReport) -> RenderableType:
         _facts(report),
         Text("\nblows", style="bold"),
         _counts("blow", report.blows),
+        Text("\nmeanwhile", style="bold"),
+        _counts("what happened", report.world),
+        Text("\norders by kind", style="bold"),
+        _counts("kind", report.orders_by_kind),
+        Text("\nwhat fired them", style="bold"),
+        _counts("trigger", report.firings),
         Text("\nanswers to order entry", style="bold"),
         _counts("answer", report.answers),
         Text("\nchecked", style="bold"),
@@ -39,16 +45,22 @@ def progress_text(progress: Progress) -> str:
 def _facts(report: LiveReport) -> Table:
     facts = facts_table()
     facts.add_row("seed", str(report.seed))
-    ends = Text(f"{report.orders:,} accepted")
-    for status, count in sorted(report.orders_by_end.items()):
-        ends.append("  ").append(status_text(status)).append(f" {count:,}")
-    facts.add_row("orders", ends)
+    facts.add_row("orders", _ends(f"{report.orders:,} accepted", report.orders_by_end))
+    facts.add_row("exits", _ends(f"{sum(report.exits_by_end.values()):,} made", report.exits_by_end))
+    facts.add_row("slices", f"{report.slices:,}")
     facts.add_row("events", f"{report.events:,}")
     facts.add_row("watchers", f"{report.watchers:,}, connected again {report.reconnects:,} times")
     facts.add_row("silence", f"{report.longest_without_acceptance_s:.1f} s at most without an accepted order")
     facts.add_row("starts", f"the longest took {report.longest_start_s:.1f} s, {report.failed_starts} failed")
     facts.add_row("took", f"{report.seconds:.0f} s")
     return facts
+
+
+def _ends(how_many: str, by_end: Mapping[str, int]) -> Text:
+    ends = Text(how_many)
+    for status, count in sorted(by_end.items()):
+        ends.append("  ").append(status_text(status)).append(f" {count:,}")
+    return ends
 
 
 def _counts(name: str, counts: Mapping[str, int]) -> Table:
