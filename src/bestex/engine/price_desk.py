@@ -55,6 +55,7 @@ class PriceDesk:
         self._trailed: set[str] = set()  # pairs whose best prices a trailing stop may come back to
         self._followed: set[str] = set()
         self._collected: defaultdict[tuple[str, bool], list[Entries]] = defaultdict(list)  # by pair and direction
+        self._removed: set[str] = set()  # orders that wait no more, while some are collected
         self._looks: set[str] = set()  # pairs to be looked at before their next tick
         market.on_tick(self._on_tick)
 
@@ -112,13 +113,19 @@ class PriceDesk:
         else:
             self._collected[book.pair.name, sells_base].append(entries)
 
+    def collect_anew(self) -> None:
+        """Forget what has been collected and not entered: who collected it begins again."""
+        self._collected = defaultdict(list)
+        self._removed = set()
+
     def enter_collected(self) -> None:
-        """Enter what has been collected; what came to stand in its book meanwhile stays as it is."""
-        collected, self._collected = self._collected, defaultdict(list)
+        """Enter what has been collected, but for what came to its book meanwhile, or left it."""
+        collected, removed = self._collected, self._removed
+        self.collect_anew()
         for (name, sells_base), found in collected.items():
             book = self._books[name]
-            if len(book):
-                found = [entries for entries in found if entries[0].order_id not in book]
+            if len(book) or removed:
+                found = [each for each in found if each[0].order_id not in book and each[0].order_id not in removed]
             book.load(found, sells_base=sells_base)
             self._look_soon(name)
         self._follow()
@@ -136,6 +143,8 @@ class PriceDesk:
 
     def remove(self, order_id: str) -> None:
         """Have an order wait no more."""
+        if self._collected:
+            self._removed.add(order_id)
         for book in self._books.values():
             if book.remove(order_id):
                 return
@@ -172,8 +181,9 @@ class PriceDesk:
 
     def _tidy(self) -> None:
         """Drop the books that nobody needs: the empty ones whose best prices no trailing stop may come back to."""
+        collecting = {name for name, _ in self._collected}
         for name, book in list(self._books.items()):
-            if not len(book) and not book.in_flight and name not in self._trailed:
+            if not len(book) and not book.in_flight and name not in self._trailed | collecting:
                 del self._books[name]
         self._follow()
 
