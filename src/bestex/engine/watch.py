@@ -225,7 +225,7 @@ class Watch:
     def _refresh(self, logs: list[OrderLog]) -> None:
         for log in logs:
             self._forget(log.order.id)
-            if is_over(log, self._clock.now_us()):
+            if log.order.kind is not Kind.TWAP and is_over(log, self._clock.now_us()):
                 self._expire([log])
             else:
                 self.rest(log)
