@@ -1,4 +1,4 @@
-"""Watched orders when the engine, its journal or a client breaks off in the middle: defects that the simulation found."""
+"""Watched orders when something breaks off in the middle: defects that the simulation found."""
 
 import asyncio
 
@@ -71,7 +71,7 @@ async def test_a_sliced_order_goes_on_from_the_journal_after_a_slice_of_it_was_r
             """As when a client's change was stored just before, and the database goes away then."""
             if rows.companion is None:
                 return append(rows)
-            small.journal.append = append  # type: ignore[method-assign]
+            small.journal.append = append  # type: ignore[method-assign, assignment]
             note = rows.events[0]
             other = type(note)(order_id, note.seq, _S.WATCHING, note.attempt, note.at_us, WatchingDetail(reason="x"))
             view = small.database.orders[order_id].view
@@ -80,7 +80,7 @@ async def test_a_sliced_order_goes_on_from_the_journal_after_a_slice_of_it_was_r
             small.journal.trouble["histories"] = [AWAY]
             return append(rows)
 
-        small.journal.append = moved_on  # type: ignore[method-assign]
+        small.journal.append = moved_on  # type: ignore[method-assign, assignment]
         assert await end_sliced(small, order_id) is _S.CONFIRMED
         assert [each.status for each in await small.journal.children(order_id)] == [_S.CONFIRMED, _S.CONFIRMED]
 
