@@ -191,7 +191,7 @@ class World:
             faults={},
         )
         assert isinstance(world.chain, SimulatedChain)
-        self.referee.chain = world.chain
+        self.referee.ledger.chain = world.chain
         self._around = Surroundings(self.loop, self.clock, self.server, world, TOKENS, self.trace, "instant", 1)
         self._passing = asyncio.create_task(world.run())
 

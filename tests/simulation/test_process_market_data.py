@@ -7,6 +7,8 @@ import pytest
 from bestex.domain.tokens import load_tokens, pair_of
 from bestex.ports import LaunchWish, Tick
 from bestex.simulation.clock import VirtualClock
+from bestex.simulation.firing_checks import FiringChecks
+from bestex.simulation.invariants import Checks
 from bestex.simulation.loop import VirtualLoop, new_loop
 from bestex.simulation.ports import ProcessMarketData
 from bestex.simulation.process import CURRENT, Process, ProcessKilledError
@@ -26,7 +28,9 @@ class Listener:
         self.ticks: list[Tick] = []
         self.pools: list[str] = []
         self.inside: set[Process | None] = set()
-        self.data = self.process.context.run(ProcessMarketData, world.market_data, self.process, loop)
+        self.data = self.process.context.run(
+            ProcessMarketData, world.market_data, self.process, loop, FiringChecks(Checks())
+        )
         self.data.on_tick(self._hear)
         self.data.on_launch(lambda launch: self.pools.append(launch.pool))
 

@@ -201,6 +201,8 @@ class TroubledJournal(MemoryJournal):
         self.reads = asyncio.Event()  # cleared: what was read of watched orders and histories comes late
         self.reads.set()
         self.unreadable: dict[str, Exception] = {}  # by order: what reading its events raises
+        self.tells_more_resting = asyncio.Event()  # cleared: behind the first page of them, `resting` waits
+        self.tells_more_resting.set()
 
     def _meet(self, method: str) -> None:
         if self.trouble[method] and (trouble := self.trouble[method].pop(0)) is not None:
@@ -209,6 +211,16 @@ class TroubledJournal(MemoryJournal):
     async def claim(self, limit: int) -> list[Lease]:
         self._meet("claim")
         return await super().claim(limit)
+
+    async def resting(self, after_id: str | None, limit: int) -> list[RestingOrder]:
+        if after_id is not None:
+            await self.tells_more_resting.wait()
+            self._meet("more resting")
+        return await super().resting(after_id, limit)
+
+    async def children(self, parent_id: str) -> list[OrderView]:
+        self._meet("children")
+        return await super().children(parent_id)
 
     async def held(self, after_id: str | None, limit: int) -> list[HeldOrder]:
         self._meet("held")

@@ -60,15 +60,14 @@ class OpenOrders:
             state = fold(await self._events(order_id))
             if state.ended:
                 raise AlreadyEndedError(f"order {order_id} has ended as {state.status}")
-            if state.cancel_requested:
-                return state.view()
-            if self._gate.journal_is_behind:
-                raise JournalBehindError(f"order {order_id} may have executed: the journal is not reconciled yet")
-            try:
-                await self._append(state, *_cancel_event(state, by))
-            except AppendRefusedError:
-                continue  # the order moved on meanwhile: look again
-            if state.slices_begun:
+            if not state.cancel_requested:
+                if self._gate.journal_is_behind:
+                    raise JournalBehindError(f"order {order_id} may have executed: the journal is not reconciled yet")
+                try:
+                    await self._append(state, *_cancel_event(state, by))
+                except AppendRefusedError:
+                    continue  # the order moved on meanwhile: look again
+            if state.slices_begun:  # who cancelled it before may not have come so far as its slices
                 await self._cancel_all(await self._slices(order_id), by)
             return state.view()
         raise JournalError(f"order {order_id} moved on {APPEND_TRIES} times while it was to be cancelled")

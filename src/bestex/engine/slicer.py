@@ -45,7 +45,7 @@ class Slicer:
         self._accepted = accepted
         self._parents: dict[str, OrderLog] = {}
         self._parent_of: dict[str, str] = {}  # by slice, those that are not settled
-        self._moved_on: set[str] = set()  # parents that another wrote to: to be read anew
+        self._doubtful: set[str] = set()  # parents whose log here may not be the journal's
         self._changed: dict[str, None] = {}  # parents to be looked at, in the order of their news
         self._wake = asyncio.Event()
         self._deadlines = Deadlines(clock, self._look_at)
@@ -67,7 +67,7 @@ class Slicer:
             if (parent_id := self._parent_of.get(order_id)) is not None:
                 self._look_at((parent_id,))
             elif (log := self._parents.get(order_id)) is not None and stored.event.seq > log.state.seq:
-                self._moved_on.add(order_id)  # another wrote it
+                self._doubtful.add(order_id)  # another wrote it
                 self._look_at((order_id,))
 
     async def run(self) -> None:
@@ -90,17 +90,18 @@ class Slicer:
     async def _carry_on_one(self, parent_id: str) -> None:
         """Take one order as far as it can go now; whatever keeps it, it is looked at again."""
         try:
-            if parent_id in self._moved_on:
+            if parent_id in self._doubtful:
                 await self._read_again(parent_id)
-                return
             while (log := self._parents.get(parent_id)) is not None and await self._step(log):
                 pass
         except AppendRefusedError:
-            await self._read_again(parent_id)
+            self._doubtful.add(parent_id)
+            self._look_at((parent_id,))
         except EngineFencedError:
             return
         except JournalError as error:
             _log.warning("slicer.interrupted", order_id=parent_id, error=str(error))
+            self._doubtful.add(parent_id)
             self._later(parent_id, _RETRY_S)
         except Exception:  # noqa: BLE001 -- one order's defect must not stop the others
             _log.exception("slicer.defect", order_id=parent_id)
@@ -151,20 +152,14 @@ class Slicer:
                 self._parent_of[view.order_id] = parent_id
 
     async def _read_again(self, parent_id: str) -> None:
-        self._moved_on.discard(parent_id)
-        try:
-            row = await self._journal.order(parent_id)
-            logs = await self._recovery.read([Lease(parent_id, row.lease_epoch)]) if row is not None else []
-        except JournalError as error:
-            _log.warning("slicer.interrupted", order_id=parent_id, error=str(error))
-            self._moved_on.add(parent_id)
-            self._later(parent_id, _RETRY_S)
-            return
+        """Take the order up as it stands in the journal; raises `JournalError`."""
+        row = await self._journal.order(parent_id)
+        logs = await self._recovery.read([Lease(parent_id, row.lease_epoch)]) if row is not None else []
+        self._doubtful.discard(parent_id)
+        self._forget(parent_id)
         for log in logs:
             if log.state.status is Status.WATCHING:
-                self.rest(log)
-                return
-        self._forget(parent_id)
+                self._parents[parent_id] = log
 
     def _forget(self, parent_id: str) -> None:
         self._parents.pop(parent_id, None)

@@ -119,16 +119,27 @@ class Move(msgspec.Struct, frozen=True):
     when_healed: bool = False  # so long after nothing goes wrong any more
 
 
-class Mover:
-    """The market: moves prices."""
+class Migration(msgspec.Struct, frozen=True):
+    """A launched token's pool moves to the other venue."""
 
-    def __init__(self, network: Network, control: Simulation, moves: tuple[Move, ...]) -> None:
+    at_s: float
+    mint: str
+
+
+class Mover:
+    """The market: moves prices, and pools from one venue to the other."""
+
+    def __init__(
+        self, network: Network, control: Simulation, moves: tuple[Move, ...], migrations: tuple[Migration, ...]
+    ) -> None:
         self._network = network
         self._control = control
         self._moves = moves
+        self._migrations = migrations
 
     async def run(self) -> None:
-        moves = [asyncio.create_task(self._move(move)) for move in self._moves]
+        works = [*map(self._move, self._moves), *map(self._migrate, self._migrations)]
+        moves = [asyncio.create_task(work) for work in works]
         try:
             await asyncio.gather(*moves)
         finally:
@@ -141,6 +152,11 @@ class Mover:
         await asyncio.sleep(move.at_s)
         self._network.trace.note("the market moves", None, move.pair.name, f"{move.percent:+.2f} %")
         await self._control.move_price(move.pair, move.percent)
+
+    async def _migrate(self, migration: Migration) -> None:
+        await asyncio.sleep(migration.at_s)
+        launch = await self._control.migrate(migration.mint)
+        self._network.trace.note("a pool moves", None, launch.token.mint, launch.venue)
 
 
 class Closer:

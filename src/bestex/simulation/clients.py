@@ -118,7 +118,7 @@ class Client:
         request, network = self._wish.request, self._network
         rests = request.kind is not Kind.MARKET and request.terms.time_in_force in (TimeInForce.GTC, TimeInForce.GTT)
         while not rests and network.referee.is_open(order_id):
-            await asyncio.sleep(1.0)
+            await network.clock.sleep(1.0)
         exits = [derived_id(order_id, "exits")] if request.terms.exits is not None else []
         for each in (order_id, *exits):
             await self._wait_for(each)

@@ -62,6 +62,7 @@ class DatabaseServer:
         self._luck = luck
         self._outside = outside
         self._away_until = 0.0
+        self.answers_until = 0.0  # the latest time of an answer that is on its way
 
     def reachable(self) -> bool:
         """Whether it answers now; a fault may have it go away for a while."""
@@ -111,6 +112,7 @@ class DatabaseServer:
         took = luck.random.uniform(*_COMMIT_S)
         if luck.strikes("journal_slow"):
             took += luck.up_to("journal_slow_s")
+            self.answers_until = max(self.answers_until, self._loop.time() + took)
         if luck.strikes("journal_unknown_before"):
             self._after(took, lose_answer)
         elif luck.strikes("journal_unknown_after"):

@@ -48,7 +48,7 @@ class FiringChecks:
 
     def __init__(self, checks: Checks) -> None:
         self.shown: defaultdict[str, list[Tick]] = defaultdict(list)  # by the pair's name
-        self._launches: defaultdict[str, list[Launch]] = defaultdict(list)  # by mint
+        self.launches: defaultdict[str, list[Launch]] = defaultdict(list)  # by mint
         self._checks = checks
 
     def price_shown(self, tick: Tick) -> None:
@@ -59,7 +59,7 @@ class FiringChecks:
 
     def launch_shown(self, launch: Launch) -> None:
         """An engine was shown a new pool, or looked at it again."""
-        self._launches[launch.token.mint].append(launch)
+        self.launches[launch.token.mint].append(launch)
 
     def fired(self, known: KnownOrder, order: Order, event: Event, trigger: Trigger) -> None:
         """An order's firing was committed; `order` is what it leads to."""
@@ -112,7 +112,7 @@ class FiringChecks:
         mint = trigger.mint or ""
         wanted = order.terms.mint in (None, mint)
         passes = any(
-            all(verdict.passed for verdict in judge(filters, launch, event.at_us)) for launch in self._launches[mint]
+            all(verdict.passed for verdict in judge(filters, launch, event.at_us)) for launch in self.launches[mint]
         )
         what = f"it fired on {mint}, of which no launch was shown that passes"
         self._checks.check(_I.FRESH_PRICE, wanted and passes, what, order.id)

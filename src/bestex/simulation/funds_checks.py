@@ -3,6 +3,7 @@
 from typing import Final
 
 from bestex.domain.lifecycle import Status
+from bestex.ports import Wallet
 from bestex.simulation.invariants import Checks, Invariant
 from bestex.simulation.known_orders import KnownOrder, KnownOrders
 from bestex.simulation.ledger_watch import LedgerWatch
@@ -14,33 +15,33 @@ class FundsChecks:
     """Checks it when an order has been routed: from then on it counts on its input.
 
     The orders that count are those whose venue is chosen or whose transaction is open. What an open one has moved
-    already is not in the wallet any more, and is not counted twice. An order that asks for more than the wallet holds
+    already is not in the wallet any more, and is not counted twice. An order that asks for more than the wallet shows
     counts on nothing: its venue refuses it. Where a fork gave something back, confirmed orders may take it again, and
     nothing can be said.
     """
 
     def __init__(self, checks: Checks, orders: KnownOrders, ledger: LedgerWatch) -> None:
+        self.wallet: Wallet | None = None  # what it shows is ahead of the ledger
         self._checks = checks
         self._orders = orders
         self._ledger = ledger
 
     def built(self, known: KnownOrder) -> None:
         """A venue was chosen for the order."""
-        order = known.order
-        if order is None or order.token_in.mint in self._ledger.undone:
+        order, wallet = known.order, self.wallet
+        if order is None or wallet is None or order.token_in.mint in self._ledger.undone:
             return
         mint = order.token_in.mint
-        wallet = self._ledger.held(mint)
-        counting = [
-            each
+        shown = wallet.held(mint) or 0
+        claims = {
+            each.id: each.order.amount_in
             for each in self._orders.unsettled.values()
             if each.order is not None and each.order.token_in.mint == mint and self._counts(each, known.engine_id)
-        ]
-        moved = sum(each.order.amount_in for each in counting if each.executed and each.order is not None)
-        there = wallet + moved + _FEES
-        claims = [each.order.amount_in for each in counting if each.order is not None]
-        claimed = sum(claim for claim in claims if claim <= there)
-        holds = order.amount_in > there or claimed <= there
+        }
+        moved = sum(claim for order_id, claim in claims.items() if self._orders.get(order_id).executed)
+        there = max(shown, self._ledger.held(mint) + moved) + _FEES
+        claimed = sum(claim for claim in claims.values() if claim <= there)
+        holds = order.amount_in > shown or claimed <= there
         what = f"{len(claims)} orders count on {claimed} units of {order.token_in.symbol}, there are {there}"
         self._checks.check(Invariant.FUNDS_ONCE, holds, what, known.id)
 

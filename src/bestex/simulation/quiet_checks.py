@@ -108,12 +108,19 @@ class QuietChecks:
 
     def _is_there(self, known: KnownOrder, order: Order) -> bool:
         """Whether the market pays what the order, or one of its legs, waits for."""
-        if self.prices is None or order.kind in (Kind.TWAP, Kind.SNIPER):
+        if self.prices is None or order.kind is Kind.TWAP:
             return False
+        if order.kind is Kind.SNIPER:
+            return order.terms.filters is None and self._is_listed(order)
         if order.kind is Kind.EXITS and self._is_lost(order.terms.parent_id or ""):
             return False
         thresholds = thresholds_of(known, order, self._extreme(known, order))
         return any(map(self._is_met, [order] * len(thresholds), thresholds))
+
+    def _is_listed(self, order: Order) -> bool:
+        """Whether an engine was shown the pool of the token that it waits for."""
+        shown = self._firings.launches.get(order.terms.mint or "", ())
+        return any(order.terms.migrations or launch.migrated_from is None for launch in shown)
 
     def _is_met(self, order: Order, threshold: Threshold) -> bool:
         assert self.prices is not None  # noqa: S101 -- its caller has asked

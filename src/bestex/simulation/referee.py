@@ -54,7 +54,7 @@ class Referee:
         self.families = FamilyChecks(checks, self.orders)
         self.answers = AnswerChecks(checks, self.orders, database)
         self.quiet = QuietChecks(checks, self.orders, self.firings)
-        self._funds = FundsChecks(checks, self.orders, self.ledger)
+        self.funds = FundsChecks(checks, self.orders, self.ledger)
         self._checks = checks
         self._trace = trace
         self._database = database
@@ -180,7 +180,7 @@ class Referee:
             return
         order.least[event.attempt] = parse_amount(detail.min_amount_out, order.order.token_out.decimals)
         order.limits[event.attempt] = order.order.limit_out() or 0
-        self._funds.built(order)
+        self.funds.built(order)
 
     def _signed(self, order: KnownOrder, event: Event, before: Status | None) -> None:
         transaction = unseal(event.sealed) if event.sealed else None

@@ -16,7 +16,6 @@ from bestex.audit.audit import audit
 from bestex.audit.evidence import Evidence
 from bestex.domain.errors import EngineFencedError
 from bestex.domain.events import RoutingDetail, SubmittedDetail
-from bestex.domain.terms import Kind
 from bestex.domain.tokens import TokenRegistry, load_tokens
 from bestex.journal.evidence import MemoryJournalEvidence
 from bestex.journal.memory import MemoryDatabase
@@ -41,12 +40,15 @@ from bestex.venues.simulated.evidence import MemoryLedgerEvidence
 from bestex.venues.simulated.world import SimulatedWorld, open_simulation
 
 _TOKENS: Final = load_tokens()
+"""What scenarios are drawn with; each run has a registry of its own, which learns of launches."""
+
 ENGINE_TTL_S: Final = 5.0  # after so long a silence, another engine may take the place
 HEALTHY_S: Final = 900.0  # in which every order must end once nothing goes wrong any more
 _HEALING_S: Final = (0.0, 1.0, 15.0)  # the longest time between one fault's end and the next one's
 _TROUBLE_S: Final = 20.0  # from a start, at least, until the world heals: a new engine meets it as it is
 _COLLECT_EVERY: Final = 100_000  # objects
 _LOOK_EVERY_S: Final = 0.25
+_ANSWERED_S: Final = 5.0  # after a late answer of the database, until an engine that waited for it is expected to go on
 _PAUSES_S: Final = ((0.01, 0.5), (0.5, 5.0), (5.0, 90.0), (60.0, 200.0))  # between a death and the next start
 _BROKEN: Final = frozenset(
     {
@@ -157,8 +159,6 @@ class Run:
 
     async def _audit(self) -> None:
         """What `bestex verify` would say of the journal and the ledger that the run leaves."""
-        if any(each.order is None or each.order.kind is not Kind.MARKET for each in self.referee.orders):
-            return  # it does not know them yet
         evidence = Evidence(MemoryJournalEvidence(self._database), MemoryLedgerEvidence(self._ledger))
         report = await audit(evidence, None, lambda _: None)
         told = "; ".join(finding.message for finding in report.findings)
@@ -197,8 +197,8 @@ class Run:
             yield Canceller(network, cancel).run()
         if scenario.dead_man is not None:
             yield DeadManHolder(network, scenario.dead_man).run()
-        if scenario.moves:
-            yield Mover(network, world.control, scenario.moves).run()
+        if scenario.moves or scenario.migrations:
+            yield Mover(network, world.control, scenario.moves, scenario.migrations).run()
 
     @staticmethod
     async def _close(network: Network, clients: list[asyncio.Task[None]]) -> None:
@@ -217,9 +217,10 @@ class Run:
             clock=self._clock,
             entropy=scenario.seed.to_bytes(32, "big"),
             ledger=self._ledger,
-            launch_every_s=0,
+            launch_every_s=scenario.launch_every_s,
             faults=of_the_world(scenario.faults),
         )
+        self.referee.funds.wallet = world.wallet
         if isinstance(world.chain, SimulatedChain):
             self.referee.ledger.chain = world.chain
         return world
@@ -253,6 +254,7 @@ class Run:
             or engine.process.state is not State.RUNNING
             or not (engine.open and engine.recovered)
             or self._database.halt is not None
+            or self.loop.time() < self._server.answers_until + _ANSWERED_S
         ):
             quiet.unquiet()
         else:
@@ -406,7 +408,7 @@ def _end_of(event: object) -> str:
 
 def simulate(seed: int, options: Options, *, point: int | None = None, digest: bool = False) -> Outcome:
     """Run one seed; with `point`, one engine process is killed there."""
-    run = Run(draw(seed, options, _TOKENS), _TOKENS, point)
+    run = Run(draw(seed, options, _TOKENS), load_tokens(), point)
     with _seldom_collecting():
         run.go()
     return run.outcome(digest=digest)
@@ -414,7 +416,7 @@ def simulate(seed: int, options: Options, *, point: int | None = None, digest: b
 
 def points_of(seed: int, options: Options) -> dict[str, list[int]]:
     """The points at which one engine process of a seed might be killed when no other is, by their place in the code."""
-    run = Run(draw(seed, options, _TOKENS), _TOKENS, None)
+    run = Run(draw(seed, options, _TOKENS), load_tokens(), None)
     places = run.count_points()
     with _seldom_collecting():
         run.go()

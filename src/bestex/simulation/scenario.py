@@ -3,15 +3,19 @@
 import random  # noqa: TID251 - only ever seeded, never ambient
 from collections.abc import Mapping
 from enum import StrEnum
+from itertools import islice
 from typing import Final
 
 import msgspec
 
+from bestex.domain.terms import Kind
 from bestex.domain.tokens import Token, TokenRegistry, pair_of
-from bestex.simulation.callers import CancelMany, DeadManPlan, Move
+from bestex.simulation.callers import CancelMany, DeadManPlan, Migration, Move
+from bestex.simulation.clock import START_US
 from bestex.simulation.faults import random_faults
-from bestex.simulation.wishes import Wish, draw_amends, draw_request
-from bestex.venues.simulated.market import REFERENCES
+from bestex.simulation.wishes import Levels, Wish, draw_amends, draw_request, draw_sniper
+from bestex.venues.simulated.launch_nature import Schedule
+from bestex.venues.simulated.market import REFERENCES, SOL_MINT
 from bestex.venues.simulated.world import ProfileName
 
 
@@ -47,6 +51,8 @@ class Scenario(msgspec.Struct, frozen=True):
     moves: tuple[Move, ...]  # of the market
     cancels: tuple[CancelMany, ...]
     dead_man: DeadManPlan | None
+    launch_every_s: int  # 0: never
+    migrations: tuple[Migration, ...]
 
 
 _ORDERS_A_SECOND: Final = 400  # the most, when there are many
@@ -59,6 +65,11 @@ _SHARE_OF_GREEDY: Final = 0.06  # of the runs, those whose orders all want to sp
 _GREEDY_USD: Final = (50_000_000.0, 120_000_000.0)  # the wallet has 150,000,000 of each
 _SHARE_PATIENT: Final = 0.3  # of the runs, those whose clients wait until nothing goes wrong any more
 _WAITS_S: Final = (2.0, 6.0, 15.0, 30.0)  # for what rests
+_SHARE_WITH_LAUNCHES: Final = 0.12  # of the runs
+_SHARE_SNIPERS: Final = 0.7  # of their orders
+_LAUNCHES_EVERY_S: Final = (2, 6)
+_LAUNCHES: Final = 4  # those that snipers know of
+_SHARE_MIGRATING: Final = 0.3
 _MOVES: Final = (0, 2, 3, 4, 6)
 _MOVES_PERCENT: Final = (0.5, 2.0, 5.0, 12.0)
 
@@ -72,8 +83,10 @@ def draw(seed: int, options: Options, tokens: TokenRegistry) -> Scenario:
     traded = [token for token in tokens if token.mint in REFERENCES]
     greedy = luck.choice(traded) if options.faults is None and luck.random() < _SHARE_OF_GREEDY else None
     is_patient = luck.random() < _SHARE_PATIENT
+    launches = _launches(seed, luck) if luck.random() < _SHARE_WITH_LAUNCHES else None
     wishes = [
-        _wish(number, arriving_s, traded, greedy, is_patient, faults, luck, options) for number in range(options.orders)
+        _wish(number, arriving_s, traded, greedy, launches, is_patient, faults, luck, options)
+        for number in range(options.orders)
     ]
     heals_at_s = arriving_s + luck.uniform(5.0, 150.0)
     return Scenario(
@@ -90,6 +103,8 @@ def draw(seed: int, options: Options, tokens: TokenRegistry) -> Scenario:
         moves=_moves(wishes, arriving_s, luck),
         cancels=tuple(_cancel_many(at_s, wishes, luck) for at_s in _times("cancel_many", arriving_s, faults, luck)),
         dead_man=_dead_man(arriving_s, faults, luck),
+        launch_every_s=launches.every_s if launches is not None else 0,
+        migrations=launches.migrations if launches is not None else (),
     )
 
 
@@ -105,12 +120,34 @@ def _moves(wishes: list[Wish], arriving_s: float, luck: random.Random) -> tuple[
     moves: list[Move] = []
     for number in range(luck.choice(_MOVES)):
         wish = luck.choice(wishes)
+        if wish.request.kind is Kind.SNIPER:
+            continue
         pair = pair_of(wish.request.token_in, wish.request.token_out)
         percent = luck.choice(_MOVES_PERCENT) * luck.uniform(0.5, 1.5) * luck.choice((-1, 1))
         when_healed = wish.is_patient and number < 2
         at_s = luck.uniform(0.0, 10.0) if when_healed else luck.uniform(0.0, arriving_s + 12.0)
         moves.append(Move(at_s, pair, percent, when_healed))
     return tuple(moves)
+
+
+class _Launches(msgspec.Struct, frozen=True):
+    """What is launched while a run lasts."""
+
+    every_s: int
+    mints: tuple[str, ...]  # of the first ones
+    migrations: tuple[Migration, ...]
+
+
+def _launches(seed: int, luck: random.Random) -> _Launches:
+    every_s = luck.choice(_LAUNCHES_EVERY_S)
+    schedule = Schedule(seed, every_s)
+    listings = [schedule.draw(number, slot=0) for number in islice(schedule.after(START_US), _LAUNCHES)]
+    migrations = tuple(
+        Migration((listing.listed_us - START_US) / 1e6 + luck.uniform(0.5, 20.0), listing.mint)
+        for listing in listings
+        if luck.random() < _SHARE_MIGRATING
+    )
+    return _Launches(every_s, tuple(listing.mint for listing in listings), migrations)
 
 
 def _cancel_many(at_s: float, wishes: list[Wish], luck: random.Random) -> CancelMany:
@@ -137,6 +174,7 @@ def _wish(
     arriving_s: float,
     traded: list[Token],
     greedy: Token | None,
+    launches: _Launches | None,
     is_patient: bool,
     faults: Mapping[str, float],
     luck: random.Random,
@@ -151,7 +189,11 @@ def _wish(
         usd = _TOO_LARGE_USD
     amount_in = max(1, int(usd / REFERENCES[token_in.mint].usd * 10**token_in.decimals))
     at_s = luck.uniform(0.0, arriving_s)
-    request, levels = draw_request(token_in, token_out, amount_in, at_s, luck)
+    if launches is not None and luck.random() < _SHARE_SNIPERS:
+        sol = next(token for token in traded if token.mint == SOL_MINT)
+        request, levels = draw_sniper(sol, launches.mints, luck), Levels()
+    else:
+        request, levels = draw_request(token_in, token_out, amount_in, at_s, luck)
     cancels = luck.random() < faults.get("cancel", 0.0)
     return Wish(
         request=request,

@@ -1,14 +1,16 @@
 """What clients want of orders, drawn from the seed: of every kind, with prices said against the market's."""
 
 import random  # noqa: TID251 - only ever seeded, never ambient
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final, assert_never
 
 import msgspec
 from msgspec.structs import replace
 
 from bestex.domain.events import Changes, timestamp_text
+from bestex.domain.launches import STANDARD_FILTERS, LaunchFilters
 from bestex.domain.money import format_amount
+from bestex.domain.orders import UNKNOWN_TOKEN
 from bestex.domain.terms import NO_TERMS, ExitLeg, ExitTerms, Kind, OnSliceFailure, Terms, TimeInForce
 from bestex.domain.tokens import Token, pair_of
 from bestex.engine.intake import OrderRequest
@@ -69,6 +71,15 @@ _SHARE_IN_UNITS: Final = 0.3  # of limit orders, those that say an amount
 _SHARE_WITH_EXITS: Final = 0.5
 _SHARE_EXPIRING: Final = 0.2
 _SHARE_LIMITED: Final = 0.35  # of triggered and sliced orders, those with a limit of their own
+_SHARE_NAMED: Final = 0.5  # of snipers, those that wait for one token
+_SNIPES: Final = (10_000_000, 200_000_000, 3_000_000_000)  # lamports
+_FILTERS: Final = (
+    LaunchFilters(),
+    STANDARD_FILTERS,
+    LaunchFilters(min_liquidity="30", mint_authority_revoked=True),
+    LaunchFilters(min_age_seconds=2, consecutive_passes=2),
+    LaunchFilters(top_holders_max_bps=2_500, consecutive_passes=3),
+)
 _LIVES_S: Final = (1.0, 6.0, 20.0, 60.0, 200.0)
 
 
@@ -86,7 +97,7 @@ def draw_request(
     if not is_priced and kind is Kind.TWAP:
         levels = Levels()
     if is_priced and kind is not Kind.TWAP and luck.random() < _SHARE_WITH_EXITS:
-        exits, take_profit_bps, stop_loss_bps = _exits(luck)
+        exits, take_profit_bps, stop_loss_bps = _exits(luck, absolute=luck.random() < 0.3)
         terms = replace(terms, exits=exits)
         levels = replace(levels, take_profit_bps=take_profit_bps, stop_loss_bps=stop_loss_bps)
     if terms.time_in_force is TimeInForce.GTC and luck.random() < _SHARE_EXPIRING:
@@ -125,12 +136,11 @@ def _terms(kind: Kind, luck: random.Random) -> tuple[Terms, Levels]:
             assert_never(kind)
 
 
-def _exits(luck: random.Random) -> tuple[ExitTerms, int | None, int | None]:
+def _exits(luck: random.Random, *, absolute: bool) -> tuple[ExitTerms, int | None, int | None]:
     """Exits, and the prices of the absolute ones among them."""
     names = luck.sample(("take_profit", "stop_loss", "trailing_stop"), luck.choice((1, 1, 2, 2, 3)))
     take_profit = stop_loss = trailing_stop = take_profit_bps = stop_loss_bps = None
     slippage_bps = luck.choice((None, 100, 500))
-    absolute = luck.random() < 0.3
     if "take_profit" in names:
         gain_bps = luck.choice(_EXITS_BPS)
         take_profit = ExitLeg(gain_bps=None if absolute else gain_bps, slippage_bps=slippage_bps)
@@ -143,6 +153,22 @@ def _exits(luck: random.Random) -> tuple[ExitTerms, int | None, int | None]:
         trailing_stop = ExitLeg(trail_bps=luck.choice(_TRAILS_BPS))
     exits = ExitTerms(take_profit=take_profit, stop_loss=stop_loss, trailing_stop=trailing_stop)
     return exits, take_profit_bps, stop_loss_bps
+
+
+def draw_sniper(sol: Token, mints: Sequence[str], luck: random.Random) -> OrderRequest:
+    """An order for a token that is to be launched: one of `mints`, or whatever passes."""
+    named = luck.random() < _SHARE_NAMED
+    terms = Terms(
+        mint=luck.choice(mints) if named else None,
+        filters=None if named and luck.random() < 0.5 else luck.choice(_FILTERS),
+        migrations=luck.random() < 0.3,
+    )
+    if luck.random() < _SHARE_WITH_EXITS:
+        exits, _, _ = _exits(luck, absolute=False)
+        terms = replace(terms, exits=exits)
+    return OrderRequest(
+        Kind.SNIPER, sol, UNKNOWN_TOKEN, luck.choice(_SNIPES), luck.choice((100, 500, 2_000)), terms=terms
+    )
 
 
 def draw_amends(kind: Kind, levels: Levels, faults: Mapping[str, float], luck: random.Random) -> tuple[Amend, ...]:

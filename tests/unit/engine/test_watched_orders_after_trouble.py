@@ -1,0 +1,120 @@
+"""Watched orders when something breaks off in the middle: defects that the simulation found."""
+
+import asyncio
+
+import pytest
+
+from bestex.domain.errors import JournalUnavailableError
+from bestex.domain.events import WatchingDetail, timestamp_text
+from bestex.domain.lifecycle import Status
+from bestex.domain.terms import Kind, TimeInForce
+from bestex.ports import Append
+from tests.support.small_engine import SmallEngine, small_engine
+
+_S = Status
+AWAY = JournalUnavailableError("the database is away")
+
+
+async def end_sliced(small: SmallEngine, order_id: str) -> Status | None:
+    """Let every slice that lands be final, until the sliced order has ended; its last status."""
+    for _ in range(60):
+        await small.clock.advance(1.0)
+        for each in await small.journal.children(order_id):
+            if each.tx_hash and each.tx_hash in small.chain.known:
+                small.chain.finalize(each.tx_hash)
+        if (await small.view(order_id)).status != _S.WATCHING:
+            break
+    return small.database.orders[order_id].status
+
+
+async def test_a_sliced_order_whose_time_was_up_while_no_engine_ran_ends() -> None:
+    async with small_engine() as small:
+        until = timestamp_text(small.clock.now_us() + 15_000_000)
+        gtt = TimeInForce.GTT
+        order_id = await small.order(Kind.TWAP, slices=3, interval_seconds=10, time_in_force=gtt, expires_at=until)
+        await small.until_status((await children_of(small, order_id))[0])
+        for task in small.running:
+            task.cancel()
+        await asyncio.gather(*small.running, return_exceptions=True)
+        small.running.clear()
+        await small.clock.advance(30.0)
+        async with small_engine(after=small) as next_one:
+            next_one.chain.known = small.chain.known
+            small.database.bury(small.journal.engine_id)
+            await next_one.recover()
+            assert await next_one.engine.watch_again() == 1
+            assert await end_sliced(next_one, order_id) is _S.CONFIRMED
+
+
+async def test_a_repeated_cancel_of_a_sliced_order_reaches_the_slices_that_the_first_did_not() -> None:
+    async with small_engine() as small:
+        small.chain.lands = False
+        order_id = await small.order(Kind.TWAP, slices=3, interval_seconds=10)
+        [slice_id] = await children_of(small, order_id)
+        await small.until_status(slice_id, _S.SUBMITTED)
+        small.journal.trouble["children"] = [AWAY, AWAY]  # who carries the order on asks, too
+        with pytest.raises(JournalUnavailableError):
+            await small.engine.orders.cancel(order_id)
+        assert (await small.view(order_id)).cancel_requested
+        assert not (await small.view(slice_id)).cancel_requested
+        await small.engine.orders.cancel(order_id)
+        assert (await small.view(slice_id)).cancel_requested
+
+
+async def test_a_sliced_order_goes_on_from_the_journal_after_a_slice_of_it_was_refused() -> None:
+    async with small_engine() as small:
+        order_id = await small.order(Kind.TWAP, slices=2, interval_seconds=10)
+        await small.until_status((await children_of(small, order_id))[0])
+        append = small.journal.append
+
+        def moved_on(rows: Append) -> "asyncio.Future[int]":
+            """As when a client's change was stored just before, and the database goes away then."""
+            if rows.companion is None:
+                return append(rows)
+            small.journal.append = append  # type: ignore[method-assign, assignment]
+            note = rows.events[0]
+            other = type(note)(order_id, note.seq, _S.WATCHING, note.attempt, note.at_us, WatchingDetail(reason="x"))
+            view = small.database.orders[order_id].view
+            assert view is not None
+            append(Append(order_id, rows.base_seq, rows.base_status, None, (other,), view))
+            small.journal.trouble["histories"] = [AWAY]
+            return append(rows)
+
+        small.journal.append = moved_on  # type: ignore[method-assign, assignment]
+        assert await end_sliced(small, order_id) is _S.CONFIRMED
+        assert [each.status for each in await small.journal.children(order_id)] == [_S.CONFIRMED, _S.CONFIRMED]
+
+
+async def test_a_rebuild_that_broke_off_takes_each_order_up_once() -> None:
+    async with small_engine() as small:
+        order_ids = [await small.order(Kind.LIMIT, limit_price="200") for _ in range(2)]
+        await small.engine.stop()
+        async with small_engine(after=small) as next_one:
+            next_one.journal.trouble["more resting"] = [AWAY]
+            again = asyncio.create_task(next_one.engine.watch_again())
+            await next_one.until(again.done)
+            for order_id in order_ids:
+                await next_one.engine.orders.cancel(order_id)
+            assert len(next_one.engine.watch) == 0
+            next_one.price("201")
+            assert next_one.engine.watch.firing == 0
+
+
+async def test_an_order_that_is_cancelled_during_a_rebuild_is_not_watched() -> None:
+    async with small_engine() as small:
+        order_id = await small.order(Kind.LIMIT, limit_price="200")
+        await small.engine.stop()
+        async with small_engine(after=small) as next_one:
+            next_one.journal.tells_more_resting.clear()
+            again = asyncio.create_task(next_one.engine.watch_again())
+            await next_one.clock.advance(0.1)
+            await next_one.engine.orders.cancel(order_id)
+            next_one.journal.tells_more_resting.set()
+            await next_one.until(again.done)
+            assert len(next_one.engine.watch) == 0
+
+
+async def children_of(small: SmallEngine, order_id: str) -> list[str]:
+    """The slices that have begun: one at least."""
+    await small.until(lambda: any(order.parent_id == order_id for order in small.database.orders.values()))
+    return [view.order_id for view in await small.journal.children(order_id)]
