@@ -216,7 +216,10 @@ class TroubledJournal(MemoryJournal):
         if after_id is not None:
             await self.tells_more_resting.wait()
             self._meet("more resting")
-        return await super().resting(after_id, limit)
+        self._meet("resting")
+        page = await super().resting(after_id, limit)
+        await self.reads.wait()
+        return page
 
     async def children(self, parent_id: str) -> list[OrderView]:
         self._meet("children")
@@ -225,12 +228,6 @@ class TroubledJournal(MemoryJournal):
     async def held(self, after_id: str | None, limit: int) -> list[HeldOrder]:
         self._meet("held")
         return await super().held(after_id, limit)
-
-    async def resting(self, after_id: str | None, limit: int) -> list[RestingOrder]:
-        self._meet("resting")
-        page = await super().resting(after_id, limit)
-        await self.reads.wait()
-        return page
 
     async def histories(self, order_ids: Sequence[str]) -> dict[str, list[Event]]:
         self._meet("histories")

@@ -44,7 +44,6 @@ REBUILD_PAGE: Final = 10_000
 READ_AT_ONCE: Final = 500
 _RETRY_S: Final = 0.5
 _BEHIND_S: Final = 1.0  # between two looks whether the journal is still behind
-_BEHIND_S: Final = 5.0  # until orders whose time is up are looked at again, while the journal is not reconciled
 _TIME_IS_UP: Final = "its time is up"
 _OF_NO_CONCERN: Final = frozenset({Status.PENDING, Status.BUILDING, Status.SUBMITTED})
 """Statuses of which no watched order's index need know; they are most of all events."""
@@ -256,10 +255,8 @@ class Watch:
                 self.rest(log)  # a sliced order's slices are to be settled before it expires
 
     def _expire(self, logs: list[OrderLog]) -> None:
-        if self._gate.journal_is_behind:  # one of them may have executed, and nobody here knows
-            later_us = self._clock.now_us() + round(_BEHIND_S * 1e6)
-            for log in logs:
-                self._expiries.at(later_us, log.order.id)
+        if self._gate.journal_is_behind:
+            self._expired([log.order.id for log in logs])  # they are looked at again later
             return
         for log in logs:
             if log.order.kind is Kind.TWAP:

@@ -13,7 +13,7 @@ from bestex.domain.errors import (
     OutcomeUnknownError,
 )
 from bestex.domain.terms import Kind, TimeInForce
-from bestex.engine.errors import AlreadyEndedError, BadChangeError, BeyondTriggerError, NotWatchingError
+from bestex.engine.errors import AlreadyEndedError, FieldError, NotWatchingError
 from bestex.engine.intake import CALLER, Accepted, OrderRequest
 from bestex.simulation.database import Request
 from bestex.simulation.network import ConnectionLostError, Network
@@ -70,7 +70,7 @@ class Client:
             except (ConnectionLostError, OutcomeUnknownError):
                 if wish.key is None:
                     return None
-            except BeyondTriggerError:
+            except FieldError:  # the price is beyond its trigger, or its time has passed
                 return None
             except BestexError:
                 pass  # full, halted, or another try under way: later
@@ -94,7 +94,7 @@ class Client:
         changes = changes_of(amend, request, self._prices, network.clock.now_us())
         try:
             view = await network.insist(lambda engine: engine.engine.orders.amend(order_id, changes))
-        except (AlreadyEndedError, NotWatchingError, BadChangeError):
+        except (AlreadyEndedError, NotWatchingError, FieldError):
             return
         network.trace.note("a change was answered", order_id, view.status)
         network.referee.answers.amended(order_id, view.seq)
