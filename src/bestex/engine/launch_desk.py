@@ -56,10 +56,14 @@ class LaunchDesk:
             tasks.create_task(self._look_again_regularly())
             tasks.create_task(self._keep_records())
 
+    async def load_known(self) -> None:
+        """Read which pools have been seen, before any order is entered. Raises `JournalError`."""
+        for record in reversed(await self._store.launches(MAX_KNOWN, None, None)):
+            self._known.setdefault(record.launch.token.mint, record)
+
     async def catch_up(self) -> None:
-        """Look at the pools that were listed while no engine ran. Raises `JournalError`."""
-        seen = await self._store.launches(1, None, None)
-        since_us = seen[0].launch.listed_us + 1 if seen else 0
+        """Look at the pools that were listed while no engine ran."""
+        since_us = max((record.launch.listed_us for record in self._known.values()), default=0)
         for launch in await self._market.launches(since_us, CATCH_UP):
             known = self._known.get(launch.token.mint)
             if known is None or known.launch.pool != launch.pool:

@@ -131,6 +131,7 @@ class Watch:
     async def rebuild(self, on_progress: Callable[[int, int], None] | None = None) -> int:
         """Take up every order that rests in the journal; how many. Raises `JournalError`."""
         await self._prices.load_marks()
+        await self._launches.load_known()
         total = await self._journal.count_resting()
         taken = 0
         after: str | None = None

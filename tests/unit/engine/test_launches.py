@@ -137,3 +137,14 @@ async def test_nothing_is_bought_while_the_engine_is_halted() -> None:
         assert (await small.view(order_id)).status == _S.WATCHING
         [record] = await small.store.launches(10, None, None)
         assert record.bought_by == 0
+
+
+async def test_a_mint_that_was_listed_before_a_restart_is_bought_at_once_after_it() -> None:
+    async with small_engine() as small:
+        small.market.launch(a_launch(small))
+        await small.clock.advance(1.0)
+        await small.engine.stop()
+        async with small_engine(after=small) as next_one:
+            next_one.market.measure(a_launch(next_one))
+            await next_one.engine.watch_again()
+            assert (await next_one.until_status(await snipe(next_one, mint=MINT))).status == _S.CONFIRMED

@@ -71,7 +71,7 @@ async def test_a_sliced_order_goes_on_from_the_journal_after_a_slice_of_it_was_r
             """As when a client's change was stored just before, and the database goes away then."""
             if rows.companion is None:
                 return append(rows)
-            small.journal.append = append
+            small.journal.append = append  # type: ignore[method-assign]
             note = rows.events[0]
             other = type(note)(order_id, note.seq, _S.WATCHING, note.attempt, note.at_us, WatchingDetail(reason="x"))
             view = small.database.orders[order_id].view
