@@ -23,11 +23,13 @@ def order_id(number: int) -> str:
     return str(uuid.UUID(int=number))
 
 
-def enter(book: Book, number: int, kind: str, amount: int, *, sells_base: bool = True, **terms: object) -> None:
+def enter(
+    book: Book, number: int, kind: str, amount: int, *, sells_base: bool = True, armed_us: int = 0, **terms: object
+) -> None:
     token_in, token_out = (SOL, USDC) if sells_base else (USDC, SOL)
     text = f"{amount}e-{token_in.decimals}"
     order = RestingOrder(order_id(number), 2, kind, token_in.symbol, token_out.symbol, text, **terms)  # type: ignore[arg-type]
-    book.add(entries_of(order, token_in, token_out), sells_base=sells_base, armed_us=0)
+    book.add(entries_of(order, token_in, token_out), sells_base=sells_base, armed_us=armed_us)
 
 
 def fired(book: Book, curve: ConstantProduct, at_us: int = 0) -> list[int]:
@@ -207,7 +209,7 @@ def test_a_trailing_stops_price_is_rounded_away_from_the_best(
 def test_orders_armed_at_different_prices_share_the_best_one_that_comes_later() -> None:
     book = Book(SOL_USDC)
     for number, price in enumerate((160, 158, 156, 154)):
-        enter(book, number, "trailingStop", 10**9, trail_bps=1_000 + number)
+        enter(book, number, "trailingStop", 10**9, armed_us=number, trail_bps=1_000 + number)
         assert fired(book, constant_product(price, POOL), number) == []
     assert fired(book, constant_product(170, POOL), 10) == []
     assert len(book.remove(order_id(1))) == 1
