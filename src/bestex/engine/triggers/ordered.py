@@ -20,7 +20,7 @@ class Ordered(Generic[T]):
     def __init__(self, key: Callable[[T], SortKey], items: Iterable[T] = ()) -> None:
         self._key = key
         self._blocks: list[list[T]] = []
-        self._lasts: list[SortKey] = []  # the greatest key of each block
+        self._lasts: list[SortKey] = []  # of each block: no key in it is greater, none behind it is less
         self._size = 0
         self.load(items)
 
@@ -93,7 +93,5 @@ class Ordered(Generic[T]):
                 self._size -= 1
                 if not block:
                     del self._blocks[at], self._lasts[at]
-                elif index == len(block):
-                    self._lasts[at] = self._key(block[-1])
                 return
         raise KeyError(key)
