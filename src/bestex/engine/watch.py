@@ -206,6 +206,8 @@ class Watch:
     def _forget(self, order_id: str) -> None:
         for moved in self._moves:
             moved.add(order_id)
+        self._expiries.forget(order_id)
+        self._pauses.forget(order_id)
         self._prices.remove(order_id)
         self._launches.remove(order_id)
         self._firing.forget(order_id)
