@@ -216,3 +216,18 @@ async def test_the_exits_of_a_launched_token_outlive_a_restart_though_no_registr
         pair = pair_of(launched, sol)
         next_one.market.tick(pair, fixed_curve(pair, "0.000001"))
         assert (await next_one.until_status(exits.order_id)).status == _S.CONFIRMED
+
+
+async def test_an_order_that_fired_is_executed_though_others_go_on_firing() -> None:
+    async with small_engine() as small:
+        first, second = [await small.order(Kind.LIMIT, limit_price=price) for price in ("99", "100")]
+        small.journal.reads.clear()
+        small.price("99.5")
+        await small.clock.advance(0.1)
+        small.price("100.5")
+        small.journal.reads.set()
+        small.journal.reads.clear()  # the first has been read, the second is not
+        assert (await small.until_status(first)).status == _S.CONFIRMED
+        assert (await small.view(second)).status == _S.WATCHING
+        small.journal.reads.set()
+        assert (await small.until_status(second)).status == _S.CONFIRMED
