@@ -225,6 +225,8 @@ def _triggered(order: Order, trigger: Trigger) -> Order:
 
 def _token(tokens: TokenRegistry, symbol: str, mint: str, decimals: int) -> Token:
     token = tokens.find(mint)
+    if token is None and symbol == mint:
+        return tokens.learn(mint, decimals)  # it was launched: no registry has it, and its mint is all there is to know
     if token is None:
         raise UnknownTokenError(f"{symbol} ({mint}) is not in the token registry any more")
     if token.decimals != decimals:

@@ -76,6 +76,7 @@ class DeadManSwitches:
     async def _drop(self, caller: str) -> None:
         await self._store.drop_dead_man(caller)
         self._switches.pop(caller, None)
+        self._deadlines.forget(caller)
 
     def _due(self, callers: Sequence[str]) -> None:
         """Those that were not renewed meanwhile."""

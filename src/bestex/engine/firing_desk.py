@@ -44,6 +44,16 @@ class Fired(msgspec.Struct, frozen=True):
     trigger: Callable[[], Trigger]  # put into words when it fires, not while the prices wait
 
 
+class _Round:
+    """Orders that fire together."""
+
+    __slots__ = ("is_over", "on_disk")
+
+    def __init__(self) -> None:
+        self.on_disk: list[OrderLog] = []  # to be executed once all have been fired
+        self.is_over = False
+
+
 class FiringDesk:
     """From a trigger to an execution."""
 
@@ -66,8 +76,7 @@ class FiringDesk:
         self._queue: deque[Fired] = deque()
         self._cached: dict[str, OrderLog] = {}
         self._under_way: set[str] = set()
-        self._fired: list[OrderLog] = []  # on disk, and executed once nothing more is to be fired
-        self._more_to_come = False
+        self._round = _Round()
         self._wake = asyncio.Event()
 
     def __len__(self) -> int:
@@ -93,19 +102,22 @@ class FiringDesk:
         self._wake.set()
 
     async def run(self) -> None:
-        """Fire what is to be fired, for ever. Of many at once, all fire before the first is executed."""
+        """Fire what is to be fired, for ever. Of many at once, all fire before the first is executed.
+
+        Those that come while these are fired wait for the next round: else, as long as any come, none is executed.
+        """
         while True:
-            await self._wake.wait()
-            self._wake.clear()
-            self._more_to_come = True
-            try:
-                while self._queue:
-                    batch = [self._queue.popleft() for _ in range(min(BATCH, len(self._queue)))]
-                    await self._fire_batch(batch)
-            finally:
-                self._more_to_come = False
-            on_disk, self._fired = self._fired, []
-            for log in on_disk:
+            if not self._queue:
+                self._wake.clear()
+                await self._wake.wait()
+            left = len(self._queue)
+            self._round = this_round = _Round()
+            while left > 0:
+                batch = [self._queue.popleft() for _ in range(min(BATCH, left))]
+                left -= len(batch)
+                await self._fire_batch(batch)
+            this_round.is_over = True
+            for log in this_round.on_disk:
                 self._execute(log)
 
     async def _fire_batch(self, batch: Sequence[Fired]) -> None:
@@ -181,15 +193,15 @@ class FiringDesk:
                 return
             if left < log.order.amount_in:
                 trigger = replace(trigger, amount=format_amount(left, log.order.token_in.decimals))
-        log.fire(trigger).add_done_callback(partial(self._on_disk, log))
+        log.fire(trigger).add_done_callback(partial(self._on_disk, log, self._round))
 
-    def _on_disk(self, log: OrderLog, appended: "asyncio.Future[int]") -> None:
+    def _on_disk(self, log: OrderLog, fired_in: _Round, appended: "asyncio.Future[int]") -> None:
         if not appended.cancelled() and appended.exception() is None:
             self._under_way.discard(log.order.id)
-            if self._more_to_come:
-                self._fired.append(log)
-            else:
+            if fired_in.is_over:
                 self._execute(log)
+            else:
+                fired_in.on_disk.append(log)
         else:
             self._give_back(log.order.id, 0.0)
 

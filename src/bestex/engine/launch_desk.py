@@ -6,13 +6,21 @@ from functools import partial
 from typing import Final
 
 import structlog
+from msgspec.structs import replace
 
 from bestex.domain.errors import JournalError, UnknownTokenError
 from bestex.domain.launches import Launch
 from bestex.domain.tokens import TokenRegistry, pair_of
 from bestex.engine.firing_desk import Fired, FiringDesk
 from bestex.engine.signing import SigningGate
-from bestex.engine.triggers.snipers import Match, Sighting, Snipers, launch_trigger
+from bestex.engine.triggers.snipers import (
+    MAX_SETS_SHOWN,
+    Match,
+    Sighting,
+    Sniper,
+    Snipers,
+    launch_trigger,
+)
 from bestex.ports import Clock, LaunchRecord, MarketData, RestingOrder, TriggerStore
 
 LOOK_AGAIN_EVERY_S: Final = 0.4  # at pools that may pass later
@@ -56,14 +64,12 @@ class LaunchDesk:
             tasks.create_task(self._look_again_regularly())
             tasks.create_task(self._keep_records())
 
-    async def load_known(self) -> None:
-        """Read which pools have been seen, before any order is entered. Raises `JournalError`."""
-        for record in reversed(await self._store.launches(MAX_KNOWN, None, None)):
-            self._known.setdefault(record.launch.token.mint, record)
-
     async def catch_up(self) -> None:
-        """Look at the pools that were listed while no engine ran."""
-        since_us = max((record.launch.listed_us for record in self._known.values()), default=0)
+        """Look at the pools that were listed while no engine ran. Raises `JournalError`."""
+        seen = await self._store.launches(MAX_KNOWN, None, None)
+        since_us = seen[0].launch.listed_us + 1 if seen else 0
+        for record in reversed(seen[:MAX_KNOWN]):
+            self._take_up(record)
         for launch in await self._market.launches(since_us, CATCH_UP):
             known = self._known.get(launch.token.mint)
             if known is None or known.launch.pool != launch.pool:
@@ -76,15 +82,40 @@ class LaunchDesk:
         except (UnknownTokenError, ValueError) as error:
             _log.error("launches.order_unreadable", order_id=order.order_id, error=str(error))
             return
-        known = self._known.get(order.mint) if order.mint is not None else None
-        if known is not None and sniper.wants(known.launch):
-            launch = self._market.look_again(known.launch.pool)
-            if launch is not None:
-                self._launched(launch)
+        if order.mint is not None and (known := self._known.get(order.mint)) is not None:
+            self._came_late(sniper, known)
+
+    def _take_up(self, record: LaunchRecord) -> None:
+        """A pool that was seen before this engine began."""
+        mint = record.launch.token.mint
+        if mint in self._known:
+            return
+        self._tokens.learn(mint, record.launch.token.decimals)
+        self._known[mint] = record
+        self._serve_late(mint)
+
+    def _serve_late(self, mint: str) -> None:
+        """Who waits for a mint that is listed already need wait no longer."""
+        for sniper in self._snipers.waiting_for(mint):
+            self._came_late(sniper, self._known[mint])
 
     def remove(self, order_id: str) -> None:
         """Have an order wait no more."""
         self._snipers.remove(order_id)
+
+    def _came_late(self, sniper: Sniper, known: LaunchRecord) -> None:
+        """An order's look at the pool of its mint, which was listed before it came."""
+        launch = self._market.look_again(known.launch.pool) if sniper.wants(known.launch) else None
+        if launch is None:
+            return
+        now_us = self._clock.now_us()
+        sighting = self._snipers.came_late(sniper, launch, now_us)
+        self._fire(sighting.matches, launch, now_us)
+        filters = [each.filters for each in sighting.verdicts]
+        verdicts = (*(each for each in known.verdicts if each.filters not in filters), *sighting.verdicts)
+        record = self._seen_again(known, launch, replace(sighting, verdicts=verdicts[-MAX_SETS_SHOWN:]))
+        self._known[launch.token.mint] = record
+        self._keep(record)
 
     # --- What comes
 
@@ -105,9 +136,13 @@ class LaunchDesk:
         self._keep(record)
 
     async def _look_again_regularly(self) -> None:
-        """Look again at the pools that may pass later, for ever."""
+        """Look again at the pools that may pass later, and at what was listed during a halt, for ever."""
         while True:
+            was_halted = self._gate.halt is not None
             await self._clock.sleep(LOOK_AGAIN_EVERY_S)
+            if was_halted and self._gate.halt is None:
+                for mint in list(self._known):
+                    self._serve_late(mint)
             for pool in self._snipers.due(self._clock.now_us()):
                 launch = self._market.look_again(pool)
                 if launch is None:

@@ -163,6 +163,7 @@ class Slicer:
 
     def _forget(self, parent_id: str) -> None:
         self._parents.pop(parent_id, None)
+        self._deadlines.forget(parent_id)
 
     def _later(self, parent_id: str, seconds: float) -> None:
         self._deadlines.at(self._clock.now_us() + round(seconds * 1e6), parent_id)

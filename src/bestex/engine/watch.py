@@ -131,7 +131,6 @@ class Watch:
     async def rebuild(self, on_progress: Callable[[int, int], None] | None = None) -> int:
         """Take up every order that rests in the journal; how many. Raises `JournalError`."""
         await self._prices.load_marks()
-        await self._launches.load_known()
         total = await self._journal.count_resting()
         taken = 0
         after: str | None = None
@@ -141,8 +140,8 @@ class Watch:
                 after = page[-1].order_id
                 taken += len(page)
                 for order in page:
-                    if order.kind == Kind.TWAP:
-                        self.refresh(order.order_id)
+                    if order.kind == Kind.TWAP or not self._knows_tokens(order):
+                        self.refresh(order.order_id)  # its events say more of it
                     elif order.order_id not in moved:
                         self._enter(order, self._prices.collect)
                 if on_progress is not None:
@@ -151,6 +150,10 @@ class Watch:
             self._prices.enter_collected(moved)
         await self._launches.catch_up()
         return taken
+
+    def _knows_tokens(self, order: RestingOrder) -> bool:
+        find = self._tokens.find
+        return find(order.token_in) is not None and (order.kind == Kind.SNIPER or find(order.token_out) is not None)
 
     def _enter(self, order: RestingOrder, enter: Callable[[RestingOrder], None]) -> None:
         """Put an order where it is watched; one that must pause before it may fire again pauses first."""
@@ -202,6 +205,8 @@ class Watch:
     def _forget(self, order_id: str) -> None:
         for moved in self._moves:
             moved.add(order_id)
+        self._expiries.forget(order_id)
+        self._pauses.forget(order_id)
         self._prices.remove(order_id)
         self._launches.remove(order_id)
         self._firing.forget(order_id)

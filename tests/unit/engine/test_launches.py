@@ -139,12 +139,40 @@ async def test_nothing_is_bought_while_the_engine_is_halted() -> None:
         assert record.bought_by == 0
 
 
-async def test_a_mint_that_was_listed_before_a_restart_is_bought_at_once_after_it() -> None:
+async def test_a_pool_is_new_once_though_an_order_for_its_mint_comes_later() -> None:
     async with small_engine() as small:
         small.market.launch(a_launch(small))
+        late = await snipe(small, filters=LaunchFilters(min_liquidity="20"))
+        order_id = await snipe(small, mint=MINT)
+        assert (await small.until_status(order_id)).status == _S.CONFIRMED
         await small.clock.advance(1.0)
-        await small.engine.stop()
-        async with small_engine(after=small) as next_one:
-            next_one.market.measure(a_launch(next_one))
-            await next_one.engine.watch_again()
-            assert (await next_one.until_status(await snipe(next_one, mint=MINT))).status == _S.CONFIRMED
+        assert (await small.view(late)).status == _S.WATCHING
+
+
+async def test_a_sniper_whose_mint_was_listed_under_an_engine_that_is_dead_buys_at_once() -> None:
+    async with small_engine() as small:
+        without = await snipe(small, mint=MINT)
+        small.engine.gate.close(HALT)  # nothing is bought before it dies
+        launch = a_launch(small)
+        small.market.launch(launch)
+        await small.clock.advance(1.0)
+    small.database.bury(small.journal.engine_id)
+    async with small_engine(after=small) as next_one:
+        next_one.market.measure(launch)
+        await next_one.engine.watch_again()
+        assert (await next_one.until_status(without)).status == _S.CONFIRMED
+        order_id = await snipe(next_one, mint=MINT, filters=LaunchFilters(min_liquidity="20"))
+        assert (await next_one.until_status(order_id)).status == _S.CONFIRMED
+        [record] = await next_one.store.launches(10, None, None)
+        assert (record.bought_by, len(record.verdicts)) == (2, 2)
+
+
+async def test_a_sniper_whose_mint_is_listed_during_a_halt_buys_when_that_ends() -> None:
+    async with small_engine() as small:
+        order_id, other = await snipe(small, mint=MINT), await snipe(small, filters=LaunchFilters())
+        small.engine.gate.close(HALT)
+        small.market.launch(a_launch(small))
+        await small.clock.advance(1.0)
+        small.engine.gate.open()
+        assert (await small.until_status(order_id)).status == _S.CONFIRMED
+        assert (await small.view(other)).status == _S.WATCHING

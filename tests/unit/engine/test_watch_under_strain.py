@@ -7,8 +7,11 @@ from msgspec.structs import replace
 from bestex.domain.errors import JournalUnavailableError
 from bestex.domain.events import timestamp_text
 from bestex.domain.lifecycle import Status
-from bestex.domain.terms import ExitLeg, ExitTerms, Kind, TimeInForce
+from bestex.domain.terms import ExitLeg, ExitTerms, Kind, Terms, TimeInForce
+from bestex.domain.tokens import Token, load_tokens, pair_of
+from bestex.engine.intake import OrderRequest
 from bestex.ports import Commitment, Halt, HaltCause, TransactionStatus
+from bestex.venues.scripted import fixed_curve
 from tests.support.small_engine import LIMITS, SOL_USDC, SmallEngine, signature, small_engine
 
 _S = Status
@@ -193,3 +196,38 @@ async def test_an_entry_that_cannot_be_read_keeps_its_exits_waiting_and_nobody_e
         await small.clock.advance(2.0)
         small.price("89")
         assert (await small.until_status(children[0].order_id)).status == _S.CONFIRMED
+
+
+async def test_the_exits_of_a_launched_token_outlive_a_restart_though_no_registry_has_it() -> None:
+    mint = "7vfCXTUXx5WJV5JADk17DUJ4ksgau7utNKj4b963voxs"
+    async with small_engine() as small:
+        launched, sol = Token(mint, mint, 6), SOL_USDC.base
+        buy = OrderRequest(
+            Kind.MARKET, sol, launched, 1_500_000_000, 50, terms=Terms(exits=ExitTerms(stop_loss=ExitLeg(loss_bps=1)))
+        )
+        entry = (await small.engine.intake.accept(buy, "local", None)).order_id
+        await small.until_status(entry)
+        [exits] = await small.journal.children(entry)
+    bury(small)
+    async with small_engine(after=small, tokens=load_tokens()) as next_one:
+        await next_one.engine.watch_again()
+        await next_one.clock.advance(1.0)
+        assert len(next_one.engine.watch) == 1
+        pair = pair_of(launched, sol)
+        next_one.market.tick(pair, fixed_curve(pair, "0.000001"))
+        assert (await next_one.until_status(exits.order_id)).status == _S.CONFIRMED
+
+
+async def test_an_order_that_fired_is_executed_though_others_go_on_firing() -> None:
+    async with small_engine() as small:
+        first, second = [await small.order(Kind.LIMIT, limit_price=price) for price in ("99", "100")]
+        small.journal.reads.clear()
+        small.price("99.5")
+        await small.clock.advance(0.1)
+        small.price("100.5")
+        small.journal.reads.set()
+        small.journal.reads.clear()  # the first has been read, the second is not
+        assert (await small.until_status(first)).status == _S.CONFIRMED
+        assert (await small.view(second)).status == _S.WATCHING
+        small.journal.reads.set()
+        assert (await small.until_status(second)).status == _S.CONFIRMED

@@ -162,6 +162,19 @@ class Snipers:
             matches += _look(candidate, filters, shelves, launch, now_us)
         return self._seen(candidate, matches, launch, now_us)
 
+    def came_late(self, sniper: Sniper, launch: Launch, now_us: int) -> Sighting:
+        """An order's look at a pool that was listed before it came: to the others the pool is not new."""
+        if sniper.filters is None:
+            return Sighting((Match(sniper, ()),), (), launch.pool in self._candidates)
+        candidate = self._candidates.get(launch.pool) or _Candidate()
+        matches = _look(candidate, sniper.filters, [{sniper.key: sniper}], launch, now_us)
+        shown = (candidate.verdicts[sniper.filters],)
+        return Sighting(tuple(matches), shown, self._seen(candidate, [], launch, now_us).is_candidate)
+
+    def waiting_for(self, mint: str) -> list[Sniper]:
+        """Those that name this mint."""
+        return list(self._by_mint.get(mint, {}).values())
+
     def due(self, now_us: int) -> list[str]:
         """The pools that are to be looked at again now."""
         return [pool for pool, candidate in self._candidates.items() if candidate.due_us <= now_us]
