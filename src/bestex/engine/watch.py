@@ -224,15 +224,13 @@ class Watch:
     def _refresh(self, logs: list[OrderLog]) -> None:
         for log in logs:
             self._forget(log.order.id)
-            if is_over(log, self._clock.now_us()):
+            if log.order.kind is not Kind.TWAP and is_over(log, self._clock.now_us()):
                 self._expire([log])
             else:
-                self.rest(log)
+                self.rest(log)  # a sliced order whose time is up has its slices to wait for
 
     def _expire(self, logs: list[OrderLog]) -> None:
         for log in logs:
-            if log.order.kind is Kind.TWAP:
-                continue  # its slices are to be settled first
             if not is_over(log, self._clock.now_us()):
                 continue  # its time was changed meanwhile
             try:
