@@ -39,7 +39,11 @@ async def test_a_short_ordeal_finds_nothing_and_leaves_nothing(monkeypatch: pyte
     assert report.kept is None
     assert report.blows == {Blow.KILL: 3, Blow.DATABASE_KILL: 1}
     assert report.orders > 20
-    assert sum(report.orders_by_end.values()) == report.orders
+    made = report.slices + sum(report.exits_by_end.values())
+    assert sum(report.orders_by_end.values()) == sum(report.orders_by_kind.values()) == report.orders + made
+    assert len(report.orders_by_kind) > 3
+    assert sum(report.firings.values()) > 0
+    assert report.world["price moved"] > 0
     assert report.answers["202"] >= report.orders
     assert report.reconnects > 0
     assert report.checks["the feed is the log"] == 2
@@ -98,7 +102,9 @@ def test_an_ordeal_that_is_interrupted_twice_leaves_nothing(data_dir: Path, inte
     program = """if True:
         import asyncio
         from bestex.ambient import SystemClock
-        from bestex.ordeal import LivePlan, run_live
+        from bestex.domain.terms import ExitLeg, ExitTerms, Kind, Leg, LegName, TimeInForce
+from bestex.domain.tokens import load_tokens
+from bestex.ordeal import LivePlan, run_live
         plan = LivePlan(seed=1, seconds=60, kills=60)
         asyncio.run(run_live(plan, SystemClock(), lambda told: print(told.phase, told.accepted, flush=True)))
     """
@@ -290,6 +296,10 @@ def one_signature_of_two_orders(records: Records) -> None:
         watcher.seen = [replace(seen, signature="the same") for seen in watcher.seen]
 
 
+def a_change_that_did_not_hold(records: Records) -> None:
+    records.intents[0].change = {"limitPrice": "151"}
+
+
 def a_gap_in_the_log(records: Records) -> None:
     del records.log[3]
     records.feed.seen = list(records.log)
@@ -318,6 +328,7 @@ def a_step_that_the_lifecycle_does_not_allow(records: Records) -> None:
         (stored_although_the_answer_was_that_nothing_was, "nothing stored means nothing stored"),
         (an_abandoned_order_that_exists, "nothing stored means nothing stored"),
         (a_cancel_that_did_not_hold, "a cancel holds"),
+        (a_change_that_did_not_hold, "a change holds"),
         (executed_twice, "executed at most once"),
         (one_signature_of_two_orders, "a signature is one order's"),
         (a_gap_in_the_log, "positions are gapless"),

@@ -13,7 +13,7 @@ from bestex.engine import watch
 from bestex.engine.errors import BadChangeError, BeyondTriggerError, NotWatchingError, PastExpiryError
 from bestex.engine.intake import OrderRequest
 from bestex.ports import RestingOrder
-from tests.support.small_engine import SOL_USDC, SmallEngine, small_engine
+from tests.support.small_engine import SOL_USDC, SmallEngine, signature, small_engine
 
 _S = Status
 
@@ -255,6 +255,23 @@ async def test_a_sliced_order_executes_in_slices_and_ends_with_their_sums() -> N
         assert (view.status, view.filled_slices, view.amount_out) == (_S.CONFIRMED, 3, "453")
         slices = await small.journal.children(order_id)
         assert [(each.slice_number, each.amount) for each in slices] == [(1, "0.5"), (2, "0.5"), (3, "0.5")]
+
+
+async def test_a_sliced_order_whose_time_is_up_while_no_engine_runs_still_ends_with_what_its_slices_did() -> None:
+    async with small_engine() as small:
+        expires_at = timestamp_text(small.clock.now_us() + 5_000_000)
+        order_id = await small.order(Kind.TWAP, slices=3, interval_seconds=10, expires_at=expires_at)
+        await small.until(lambda: bool(small.chain.known))
+        [first] = await small.journal.children(order_id)
+    small.database.bury(small.journal.engine_id)
+    await small.clock.advance(30.0)
+    async with small_engine(after=small) as next_one:
+        next_one.chain.known = small.chain.known
+        next_one.chain.finalize(signature(first.order_id))
+        await next_one.engine.watch_again()
+        await next_one.recover()
+        view = await next_one.until_status(order_id)
+        assert (view.status, view.filled_slices, view.amount_in) == (_S.CONFIRMED, 1, "1.5")
 
 
 async def test_the_dead_mans_switch_cancels_what_rests_and_spares_stops_when_asked() -> None:
