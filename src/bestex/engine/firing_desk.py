@@ -179,10 +179,8 @@ class FiringDesk:
         if self._gate.halt is not None or is_expired(log.order, self._clock.now_us()):
             self._give_back(fired.order_id, _RETRY_S)
             return
-        trigger = fired.trigger()
+        trigger = _in_the_orders_words(log.order, fired.trigger())
         if log.order.kind is Kind.EXITS:
-            [leg] = [leg for leg in log.order.terms.legs if leg.name == trigger.kind]
-            trigger = replace(trigger, slippage_bps=leg.slippage_bps, limit_price=leg.limit_price)
             left = entries.get(fired.order_id)
             if left == 0:
                 cancelled = log.record(Status.CANCELLED, CancelledDetail("engine", reason=ENTRY_LOST))
@@ -215,3 +213,17 @@ class FiringDesk:
         """It did not fire: what stands in the journal decides."""
         self._under_way.discard(order_id)
         self._refresh(order_id, seconds)
+
+
+def _in_the_orders_words(order: Order, trigger: Trigger) -> Trigger:
+    """The trigger with the price that the order names; the book knows it as an amount only, which rounds it."""
+    asked = None
+    if order.kind is Kind.EXITS:
+        [leg] = [leg for leg in order.terms.legs if leg.name == trigger.kind]
+        asked = leg.trigger_price
+        trigger = replace(trigger, slippage_bps=leg.slippage_bps, limit_price=leg.limit_price)
+    elif order.kind is Kind.LIMIT:
+        asked = order.terms.limit_price
+    elif order.kind in (Kind.STOP, Kind.TAKE_PROFIT):
+        asked = order.terms.trigger_price
+    return trigger if asked is None else replace(trigger, threshold=asked)
