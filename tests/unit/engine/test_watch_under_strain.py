@@ -246,3 +246,16 @@ async def test_a_price_that_breaks_a_book_stops_nobody_else() -> None:
         small.market.tick(SOL_USDC, OddCurve(SOL_USDC, 1))
         small.price("101")
         assert (await small.until_status(order_id)).status == _S.CONFIRMED
+
+
+async def test_a_limit_order_that_may_not_wait_is_not_executed_long_after_its_engine_died() -> None:
+    async with small_engine() as small:
+        await small.engine.dispatcher.stop()
+        late = await small.order(Kind.LIMIT, limit_price="100", time_in_force=TimeInForce.IOC)
+        await small.clock.advance(120.0)
+        soon = await small.order(Kind.LIMIT, limit_price="100", time_in_force=TimeInForce.IOC)
+    bury(small)
+    async with small_engine(after=small) as next_one:
+        assert await next_one.recover() == 2
+        assert (await next_one.until_status(late)).status == _S.EXPIRED
+        assert (await next_one.until_status(soon)).status == _S.CONFIRMED
