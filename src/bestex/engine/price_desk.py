@@ -211,14 +211,20 @@ class PriceDesk:
     def _look(self) -> None:
         looks, self._looks = self._looks, set()
         for name in sorted(looks):
-            tick = self._market.latest(self._books[name].pair)
-            if tick is not None:
+            book = self._books.get(name)  # None: its orders left at once, and it was tidied away
+            if book is not None and (tick := self._market.latest(book.pair)) is not None:
                 self._on_tick(tick)
 
     def _on_tick(self, tick: Tick) -> None:
         book = self._books.get(tick.pair.name)
         if book is None:
             return
+        try:
+            self._fire(book, tick)
+        except Exception:  # noqa: BLE001 -- one pair's defect must stop neither the others nor whoever brings the prices
+            _log.exception("prices.defect", pair=tick.pair.name)
+
+    def _fire(self, book: Book, tick: Tick) -> None:
         now_us = self._clock.now_us()
         firings = book.fires(tick, now_us)
         if self._gate.halt is not None or not firings:

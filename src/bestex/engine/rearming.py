@@ -38,6 +38,9 @@ class RearmPolicy(msgspec.Struct, frozen=True):
         return min(self.base_s * self.factor ** min(fired - 1, 64), self.max_s)
 
 
+NOW_LASTS_US: Final = 60_000_000
+"""Microseconds in which an order that may not wait is executed or never, though its engine dies: queues are not long."""
+
 _REARMED: Final = frozenset({Kind.LIMIT, Kind.STOP, Kind.TAKE_PROFIT, Kind.TRAILING_STOP})
 _FOR_GOOD: Final = frozenset({FailureCode.UNKNOWN_TOKEN, FailureCode.RESOLVED})
 """What keeps even an exit from being tried again."""
@@ -63,5 +66,8 @@ def next_step(order: Order, state: OrderState, code: FailureCode, policy: RetryP
 
 
 def is_expired(order: Order, now_us: int) -> bool:
+    """Whether its time is up; of a limit order that may not wait, whether its now is long past."""
+    if order.kind is Kind.LIMIT and order.is_immediate:
+        return now_us >= order.created_us + NOW_LASTS_US
     expires_us = order.expires_us
     return expires_us is not None and now_us >= expires_us

@@ -114,20 +114,18 @@ def slice_id(order: Order, number: int) -> str:
 
 
 def _slice(order: Order, number: int) -> Order:
-    """A market order; with a limit, one that waits for its price until the next slice is due."""
-    limit_price = order.terms.limit_price
-    terms = Terms(parent_id=order.id, slice_number=number)
+    """A market order; with a limit, one that waits for its price until the next slice is due. None outlives its order."""
+    limit_price, until_us = order.terms.limit_price, order.expires_us
     if limit_price is not None:
-        until_us = slice_due_us(order, number + 1)
-        if order.expires_us is not None:
-            until_us = min(until_us, order.expires_us)
-        terms = Terms(
-            parent_id=order.id,
-            slice_number=number,
-            limit_price=limit_price,
-            time_in_force=TimeInForce.GTT,
-            expires_at=timestamp_text(until_us),
-        )
+        next_us = slice_due_us(order, number + 1)
+        until_us = next_us if until_us is None else min(next_us, until_us)
+    terms = Terms(
+        parent_id=order.id,
+        slice_number=number,
+        limit_price=limit_price,
+        time_in_force=TimeInForce.GTC if until_us is None else TimeInForce.GTT,
+        expires_at=None if until_us is None else timestamp_text(until_us),
+    )
     return Order(
         id=slice_id(order, number),
         kind=Kind.MARKET if limit_price is None else Kind.LIMIT,

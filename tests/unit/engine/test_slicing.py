@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from bestex.domain.events import ConfirmedDetail, FailedDetail, Slice, WatchingDetail
+from bestex.domain.events import ConfirmedDetail, FailedDetail, Slice, WatchingDetail, timestamp_text
 from bestex.domain.lifecycle import Status
 from bestex.domain.orders import Order, OrderState, OrderView
 from bestex.domain.terms import Kind, OnSliceFailure, Terms, TimeInForce
@@ -83,6 +83,13 @@ async def test_a_slice_with_a_limit_waits_until_the_next_one_is_due() -> None:
     assert isinstance(step, Begin)
     assert (step.order.kind, step.order.terms.time_in_force) == (Kind.LIMIT, TimeInForce.GTT)
     assert step.order.expires_us == START_US + 10_000_000
+
+
+async def test_no_slice_may_land_after_its_orders_time() -> None:
+    order = parent(expires_at=timestamp_text(START_US + 25_000_000), time_in_force=TimeInForce.GTT)
+    step = next_slice_step(order, await state_of(order, 0), [], START_US)
+    assert isinstance(step, Begin)
+    assert (step.order.kind, step.order.expires_us) == (Kind.MARKET, START_US + 25_000_000)
 
 
 async def test_it_ends_with_the_sums_of_its_slices_once_all_are_final() -> None:

@@ -11,7 +11,7 @@ from bestex.domain.terms import ExitLeg, ExitTerms, Kind, Terms, TimeInForce
 from bestex.domain.tokens import Token, load_tokens, pair_of
 from bestex.engine.intake import OrderRequest
 from bestex.ports import Commitment, Halt, HaltCause, TransactionStatus
-from bestex.venues.scripted import fixed_curve
+from bestex.venues.scripted import FixedCurve, fixed_curve
 from tests.support.small_engine import LIMITS, SOL_USDC, SmallEngine, signature, small_engine
 
 _S = Status
@@ -28,6 +28,13 @@ async def executed_slice(small: SmallEngine, order_id: str) -> None:
     [first] = await small.journal.children(order_id)
     small.chain.finalize((await small.until_status(first.order_id)).tx_hash or "")
     await small.clock.advance(5.0)
+
+
+class OddCurve(FixedCurve, frozen=True):
+    """A curve that breaks when it is asked."""
+
+    def amount_out(self, amount_in: int, sells_base: bool) -> int:
+        raise ZeroDivisionError("odd")
 
 
 async def test_a_sliced_order_whose_time_passed_while_the_engine_was_down_ends() -> None:
@@ -231,3 +238,24 @@ async def test_an_order_that_fired_is_executed_though_others_go_on_firing() -> N
         assert (await small.view(second)).status == _S.WATCHING
         small.journal.reads.set()
         assert (await small.until_status(second)).status == _S.CONFIRMED
+
+
+async def test_a_price_that_breaks_a_book_stops_nobody_else() -> None:
+    async with small_engine() as small:
+        order_id = await small.order(Kind.LIMIT, limit_price="100")
+        small.market.tick(SOL_USDC, OddCurve(SOL_USDC, 1))
+        small.price("101")
+        assert (await small.until_status(order_id)).status == _S.CONFIRMED
+
+
+async def test_a_limit_order_that_may_not_wait_is_not_executed_long_after_its_engine_died() -> None:
+    async with small_engine() as small:
+        await small.engine.dispatcher.stop()
+        late = await small.order(Kind.LIMIT, limit_price="100", time_in_force=TimeInForce.IOC)
+        await small.clock.advance(120.0)
+        soon = await small.order(Kind.LIMIT, limit_price="100", time_in_force=TimeInForce.IOC)
+    bury(small)
+    async with small_engine(after=small) as next_one:
+        assert await next_one.recover() == 2
+        assert (await next_one.until_status(late)).status == _S.EXPIRED
+        assert (await next_one.until_status(soon)).status == _S.CONFIRMED
