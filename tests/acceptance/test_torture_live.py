@@ -102,9 +102,7 @@ def test_an_ordeal_that_is_interrupted_twice_leaves_nothing(data_dir: Path, inte
     program = """if True:
         import asyncio
         from bestex.ambient import SystemClock
-        from bestex.domain.terms import ExitLeg, ExitTerms, Kind, Leg, LegName, TimeInForce
-from bestex.domain.tokens import load_tokens
-from bestex.ordeal import LivePlan, run_live
+        from bestex.ordeal import LivePlan, run_live
         plan = LivePlan(seed=1, seconds=60, kills=60)
         asyncio.run(run_live(plan, SystemClock(), lambda told: print(told.phase, told.accepted, flush=True)))
     """
