@@ -146,19 +146,24 @@ async def snipe(url: str, snipers: int, figures: dict[str, float]) -> None:
         await asyncio.sleep(1.0)
         launch = await _post(client, "/api/sim/launch", {"liquidity": "500"})
         deadline = time.monotonic() + FIRED_SECONDS_MAX
-        while await _committed(client, "submitted") < matching:
+        while len(bought := await _bought(client)) < matching:
             if time.monotonic() > deadline:
-                raise BenchError("the snipers did not all fire")
+                raise BenchError(f"{len(bought)} of {matching} snipers bought")
             await asyncio.sleep(POLL_SECONDS)
-        page = (await client.get("/api/orders", params={"kind": "sniper", "limit": 500, "status": "confirmed"})).json()
         latencies_ms = []
-        for order in page["data"]:
+        for order in bought:
             history = (await client.get(f"/api/orders/{order['orderId']}/history")).json()["data"]
             signed = next(update for update in history if update["status"] == "submitted")
             latencies_ms.append(_milliseconds(launch["listedAt"], signed["timestamp"]))
         figures["snipers that fired"] = len(latencies_ms)
         figures["listing to signed, p50 ms"] = quantiles(latencies_ms, n=100)[49]
         figures["listing to signed, p99 ms"] = quantiles(latencies_ms, n=100)[98]
+
+
+async def _bought(client: httpx.AsyncClient) -> list[dict[str, Any]]:
+    answer = await client.get("/api/orders", params={"kind": "sniper", "limit": 500, "status": "confirmed"})
+    orders: list[dict[str, Any]] = answer.json()["data"]
+    return orders
 
 
 def _sniper(number: int, *, wants: bool) -> dict[str, Any]:
