@@ -7,7 +7,7 @@ import pytest
 from tests.support.command_line import answer, bestex
 from tests.support.engine import Json, Served, check_ledger, database_for_module, serving
 from tests.support.postgres import PostgresServer
-from tests.support.watched import exits_of, move, price, times
+from tests.support.watched import exits_of, move, price, times, wait_for
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +40,7 @@ def trigger_of(engine: Served, order_id: str, kind: str) -> Json:
     [trigger] = receipt["triggers"]
     assert trigger["kind"] == kind
     assert trigger["ageMs"] < 2_000
-    assert {"price", "venue", "pool", "slot", "amountOut", "at"} <= trigger.keys()
+    assert {"venue", "pool", "slot", "at"} <= trigger.keys()
     assert receipt["attempts"][-1]["fill"]["amountOut"]
     found: Json = trigger
     return found
@@ -114,3 +114,62 @@ def test_orders_that_wait_expire_are_cancelled_and_die_with_their_owner(engine: 
     assert engine.history(again)[-1]["detail"]["by"] == "deadman"
     assert answer(engine, "deadman")["armed"] is False
     assert answer(engine, "cancel", "--all")["cancelled"] == [stop]
+
+
+FILTERS = ("--min-liquidity", "20", "--mint-revoked", "--freeze-revoked", "--lp-secure", "--top-holders", "3000")
+REFUSED = {
+    "mint-authority": "mintAuthorityRevoked",
+    "freeze-authority": "freezeAuthorityRevoked",
+    "lp": "lpBurntOrLocked",
+    "holders": "topHoldersMaxBps",
+    "liquidity": "minLiquidity",
+}
+
+
+def sniper(engine: Served, *arguments: str) -> str:
+    accepted = answer(engine, "snipe", "0.5", *FILTERS, *arguments)
+    assert accepted["status"] == "watching"
+    order_id: str = accepted["orderId"]
+    return order_id
+
+
+def launched(engine: Served, *arguments: str) -> str:
+    """The mint of a token that is launched now."""
+    mint: str = answer(engine, "sim", "launch", *arguments)["mint"]
+    return mint
+
+
+@pytest.mark.parametrize(("percent", "leg"), [(40, "takeProfit"), (-40, "stopLoss")])
+def test_a_sniper_buys_what_passes_its_filters_and_its_exits_sell_it(engine: Served, percent: float, leg: str) -> None:
+    order_id = sniper(engine, "--exit-take-profit", "20%", "--exit-stop-loss", "20%")
+    mint = launched(engine)
+    trigger = trigger_of(engine, order_id, "launch")
+    assert trigger["mint"] == mint
+    assert {check["filter"]: check["passed"] for check in trigger["verdicts"]} == dict.fromkeys(REFUSED.values(), True)
+    bought = engine.view(order_id)
+    assert (bought["tokenIn"], bought["tokenOut"], bought["amountIn"]) == ("SOL", mint, "0.5")
+    exits = exits_of(engine, order_id)
+    assert (exits["status"], exits["tokenIn"], exits["tokenOut"]) == ("watching", mint, "SOL")
+    move(engine, percent, f"{mint}/SOL")
+    assert trigger_of(engine, exits["orderId"], leg)
+    assert engine.view(exits["orderId"])["amountIn"] == bought["amountOut"]
+
+
+def test_a_launch_that_fails_a_filter_is_not_bought_and_says_what_was_measured(engine: Served) -> None:
+    order_id = sniper(engine)
+    mints = {flaw: launched(engine, "--bad", flaw) for flaw in REFUSED}
+    seen = {launch["mint"]: launch for launch in answer(engine, "launches")["data"]}
+    for flaw, mint in mints.items():
+        verdicts = seen[mint]["verdicts"]
+        assert [verdict["passed"] for verdict in verdicts] == [False] * len(verdicts)
+        for verdict in verdicts:
+            assert len(verdict["checks"]) == len(REFUSED)
+            [failed] = [check for check in verdict["checks"] if not check["passed"]]
+            assert failed["filter"] == REFUSED[flaw]
+            assert failed["measured"] != failed["wanted"]
+        assert "boughtBy" not in seen[mint] or seen[mint]["boughtBy"] == 0
+    assert bestex(engine, "launches").stdout.count("✘") >= len(REFUSED)
+    assert engine.view(order_id)["status"] == "watching"
+    good = launched(engine)
+    assert engine.until(order_id, "confirmed")["tokenOut"] == good
+    wait_for(lambda: engine.http.get("/api/launches", params={"mint": good}).json()["data"][0]["boughtBy"] == 1)

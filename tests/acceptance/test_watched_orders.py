@@ -42,6 +42,7 @@ from tests.support.watched import (
 CONFIRMED = "select count(*) from bestex.orders where status = 'confirmed'"
 ENTERED = f"{CONFIRMED} and kind = 'market'"
 EXITS = "select count(*) from bestex.orders where kind = 'exits'"
+WITHOUT_EXITS = f"{ENTERED} and not exists (select from bestex.orders as exits where exits.parent_id = orders.id)"
 USUAL = {"tokenIn": "SOL", "tokenOut": "USDC", "amount": "0.25"}
 RESTING = 1_000
 RACES = 1_000
@@ -161,7 +162,8 @@ def test_no_entry_is_without_its_exits_whenever_the_engine_is_killed(database_ur
                 message = json.loads(socket.recv(PATIENCE_S))
                 confirmed += message["type"] == "update" and message["data"]["status"] == "confirmed"
             engine.kill()
-        assert count_of(database_url, EXITS) == count_of(database_url, ENTERED) >= wanted
+        assert count_of(database_url, ENTERED) >= wanted
+        assert count_of(database_url, WITHOUT_EXITS) == 0
     entries = count_of(database_url, "select count(*) from bestex.orders where kind = 'market'")
     assert entries >= ENTRIES_A_ROUND * ENTRIES_A_ROUND / 2
     with serving(**settings) as engine:
@@ -171,6 +173,38 @@ def test_no_entry_is_without_its_exits_whenever_the_engine_is_killed(database_ur
         until_all_ended(database_url)
         assert fired_times(database_url, 1) == entries
     assert check_ledger(database_url) == {"confirmed": 2 * entries}
+
+
+def test_what_snipers_bought_is_sold_by_its_exits_and_the_others_still_wait_after_kill_9(database_url: str) -> None:
+    entry = {"tokenIn": "SOL", "amount": "0.5", "kind": "sniper", "exits": {"stopLoss": {"lossBps": 3_000}}}
+    sound = {"liquidity": "500", "mintAuthorityRevoked": True, "driftBpsPerMinute": 0}
+    with serving(DATABASE_URL=database_url) as engine:
+        buyers, waiting = (
+            [enter(engine, entry | {"filters": filters}) for _ in range(10)]
+            for filters in ({"mintAuthorityRevoked": True}, {"minLiquidity": "1000"})
+        )
+        mint = engine.http.post("/api/sim/launch", json=sound).json()["mint"]
+        engine.until(buyers[-1], "submitted", "confirmed")
+        engine.kill()
+    with serving(DATABASE_URL=database_url) as engine:
+        assert {engine.until(order_id, "confirmed")["tokenOut"] for order_id in buyers} == {mint}
+        assert {engine.view(order_id)["status"] for order_id in waiting} == {"watching"}
+        move(engine, -60, f"{mint}/SOL")
+        assert {engine.until(exits_of(engine, each)["orderId"])["status"] for each in buyers} == {"confirmed"}
+        later = engine.http.post("/api/sim/launch", json=sound | {"liquidity": "5000"}).json()["mint"]
+        assert {engine.until(order_id, "confirmed")["tokenOut"] for order_id in waiting} == {later}
+        assert set(engine.http.delete("/api/orders?kind=exits").json()["cancelled"]) == {
+            exits_of(engine, order_id)["orderId"] for order_id in waiting
+        }
+    assert check_ledger(database_url) == {"confirmed": 30, "cancelled": 10}
+
+
+def enter(engine: Served, body: Json) -> str:
+    """Post exactly this order; its id."""
+    answer = engine.http.post("/api/orders/execute", json=body)
+    assert answer.status_code == 202, answer.text
+    order_id: str = answer.json()["orderId"]
+    return order_id
 
 
 def test_of_a_cancel_and_a_trigger_that_race_one_wins_and_the_client_is_told_which(database_url: str) -> None:
