@@ -227,11 +227,13 @@ class Engine:
         What is not signed yet stops where it stands; what is, is sent first.
         """
         self.intake.closed = True
+        self.watch.close()
         await self.dispatcher.drain(seconds, self._executor.submitting)
 
     async def stop(self) -> None:
         """Take no more orders and leave those that run where they stand."""
         self.intake.closed = True
+        self.watch.close()
         await self.dispatcher.stop()
 
     async def watch_again(self, on_progress: Callable[[int, int], None] | None = None) -> int:

@@ -103,6 +103,10 @@ class Watch:
             tasks.create_task(self._pauses.run())
             tasks.create_task(self._carry_out())
 
+    def close(self) -> None:
+        """Fire nothing more."""
+        self._firing.close()
+
     def check(self, order: Order) -> None:
         """Raise `BeyondTriggerError` for an order whose trigger would fire at once, unless it allows that."""
         self._prices.check(order)

@@ -12,7 +12,7 @@ from bestex.domain.tokens import Token, load_tokens, pair_of
 from bestex.engine.intake import OrderRequest
 from bestex.ports import Commitment, Halt, HaltCause, TransactionStatus
 from bestex.venues.scripted import FixedCurve, fixed_curve
-from tests.support.small_engine import LIMITS, SOL_USDC, SmallEngine, signature, small_engine
+from tests.support.small_engine import HANG, LIMITS, SOL_USDC, SmallEngine, signature, small_engine
 
 _S = Status
 
@@ -259,3 +259,45 @@ async def test_a_limit_order_that_may_not_wait_is_not_executed_long_after_its_en
         assert await next_one.recover() == 2
         assert (await next_one.until_status(late)).status == _S.EXPIRED
         assert (await next_one.until_status(soon)).status == _S.CONFIRMED
+
+
+async def test_an_order_that_fired_before_a_crash_waits_anew_when_its_price_is_long_past() -> None:
+    async with small_engine() as small:
+        order_id = await small.order(Kind.TAKE_PROFIT, trigger_price="120")
+        await small.engine.dispatcher.stop()
+        small.price("121")
+        await small.until_status(order_id, _S.ROUTING)
+        await small.clock.advance(60.0)
+    bury(small)
+    async with small_engine(after=small) as next_one:
+        assert await next_one.recover() == 1
+        view = await next_one.until_status(order_id, _S.WATCHING)
+        assert view.waits_because is not None
+        next_one.price("119")
+        await next_one.clock.advance(1.0)
+        assert (await next_one.view(order_id)).status == _S.WATCHING
+        next_one.price("121")
+        assert (await next_one.until_status(order_id)).status == _S.CONFIRMED
+
+
+async def test_an_order_that_a_halt_keeps_from_being_executed_waits_anew() -> None:
+    async with small_engine() as small:
+        order_id = await small.order(Kind.STOP, trigger_price="80")
+        small.venue.builds = [HANG]
+        small.price("79")
+        await small.until_status(order_id, _S.BUILDING)
+        small.engine.gate.close(Halt("a look", HaltCause.OPERATOR, small.clock.now_us()))
+        await small.until(lambda: order_id in small.engine.gate.held)
+        await small.clock.advance(60.0)
+        for held in small.engine.gate.open():
+            small.engine.refold(held)
+        assert (await small.until_status(order_id, _S.WATCHING, _S.CONFIRMED)).status == _S.WATCHING
+
+
+async def test_nothing_fires_while_the_engine_stops() -> None:
+    async with small_engine() as small:
+        order_id = await small.order(Kind.LIMIT, limit_price="100")
+        await small.engine.drain(1.0)
+        small.price("101")
+        await small.clock.advance(1.0)
+        assert (await small.view(order_id)).status == _S.WATCHING
