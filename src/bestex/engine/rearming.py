@@ -41,10 +41,10 @@ class RearmPolicy(msgspec.Struct, frozen=True):
 
 
 NOW_LASTS_US: Final = 60_000_000
-"""Microseconds in which an order that may not wait is executed or never, though its engine dies: queues are not long."""
+"""Microseconds in which an order that may not wait is executed or never, though its engine dies meanwhile."""
 
 FIRING_LASTS_US: Final = 30_000_000
-"""Microseconds in which an order that fired begins an attempt, or waits for its trigger anew: the price has moved on."""
+"""Microseconds in which an order that fired begins an attempt, or waits for its trigger anew."""
 
 _REARMED: Final = frozenset({Kind.LIMIT, Kind.STOP, Kind.TAKE_PROFIT, Kind.TRAILING_STOP})
 _FOR_GOOD: Final = frozenset({FailureCode.UNKNOWN_TOKEN, FailureCode.RESOLVED})

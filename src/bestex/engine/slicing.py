@@ -114,7 +114,7 @@ def slice_id(order: Order, number: int) -> str:
 
 
 def _slice(order: Order, number: int) -> Order:
-    """A market order; with a limit, one that waits for its price until the next slice is due. None outlives its order."""
+    """A market order; with a limit, one that waits until the next slice is due. None outlives its order."""
     limit_price, until_us = order.terms.limit_price, order.expires_us
     if limit_price is not None:
         next_us = slice_due_us(order, number + 1)
