@@ -296,7 +296,9 @@ class Engine:
             try:
                 row = await self._journal.order(order_id)
                 if row is None or row.lease_owner != self._journal.engine_id:
-                    self.funds.release(order_id)  # it waits again, or another executes it
+                    self.funds.release(order_id)
+                    if row is not None and row.view.status == Status.WATCHING:
+                        self.watch.refresh(order_id)  # it waits again; else another executes it
                     return
                 logs = await self._recovery.read([Lease(order_id, row.lease_epoch)])
             except JournalError as error:

@@ -242,7 +242,7 @@ class Watch:
                 with self._noting_moves() as moved:
                     logs = await self._read([each for each in batch if each not in self._firing])
                 self._to_refresh.update(dict.fromkeys(moved.intersection(batch)))
-                work([log for log in logs if log.order.id not in moved])
+                work([log for log in logs if log.order.id not in moved and log.order.id not in self._firing])
             except EngineFencedError:
                 return
             except JournalError as error:
