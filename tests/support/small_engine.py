@@ -89,13 +89,12 @@ class ScriptedVenue:
     def __init__(self) -> None:
         self.quoted: list[QuoteRequest] = []
         self.built: list[SwapRequest] = []
+        self.pays = 151_000_000  # base units of the output token, whatever the amount
         self.builds: list[Trouble | str] = []  # first to last; text is given in place of a transaction
 
     def quote_at_once(self, request: QuoteRequest) -> Quote | None:
         self.quoted.append(request)
-        return Quote(
-            self.name, "pool-r", request.amount_in, 151_000_000, 0, request.token_in, 3, 5_000, 1, 0, FOREVER_US
-        )
+        return Quote(self.name, "pool-r", request.amount_in, self.pays, 0, request.token_in, 3, 5_000, 1, 0, FOREVER_US)
 
     async def quote(self, request: QuoteRequest) -> Quote:
         raise AssertionError(f"it quotes {request} at once")

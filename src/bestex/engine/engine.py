@@ -227,11 +227,13 @@ class Engine:
         What is not signed yet stops where it stands; what is, is sent first.
         """
         self.intake.closed = True
+        self.watch.close()
         await self.dispatcher.drain(seconds, self._executor.submitting)
 
     async def stop(self) -> None:
         """Take no more orders and leave those that run where they stand."""
         self.intake.closed = True
+        self.watch.close()
         await self.dispatcher.stop()
 
     async def watch_again(self, on_progress: Callable[[int, int], None] | None = None) -> int:
@@ -294,7 +296,9 @@ class Engine:
             try:
                 row = await self._journal.order(order_id)
                 if row is None or row.lease_owner != self._journal.engine_id:
-                    self.funds.release(order_id)  # it waits again, or another executes it
+                    self.funds.release(order_id)
+                    if row is not None and row.view.status == Status.WATCHING:
+                        self.watch.refresh(order_id)  # it waits again; else another executes it
                     return
                 logs = await self._recovery.read([Lease(order_id, row.lease_epoch)])
             except JournalError as error:

@@ -32,7 +32,7 @@ from bestex.engine.deadline import within
 from bestex.engine.funds import Funds
 from bestex.engine.landing import Landing
 from bestex.engine.order_log import OrderLog
-from bestex.engine.rearming import Next, RearmPolicy, is_expired, next_step
+from bestex.engine.rearming import Next, RearmPolicy, fired_long_ago, is_expired, next_step
 from bestex.engine.retry import RetryPolicy
 from bestex.engine.signing import SigningGate
 from bestex.ports import Clock, Ids
@@ -40,6 +40,7 @@ from bestex.routing.choose import NotChosen
 from bestex.routing.router import Router
 
 _TIME_IS_UP: Final = "its time is up"
+_FIRED_LONG_AGO: Final = "it fired, and was kept from being executed until its price was no longer fresh"
 
 _log = structlog.get_logger(__name__)
 
@@ -122,6 +123,10 @@ class Executor:
                 return
             if self._gate.halt is not None:
                 self._gate.held.add(log.order.id)
+                return
+            if given_up is None and fired_long_ago(log.order, log.state, self._clock.now_us()):
+                await log.watch(WatchingDetail(reason=_FIRED_LONG_AGO))
+                self._waits_again(log)
                 return
             # An attempt cut short before its signature was committed starts again under the same number.
             if not begun:

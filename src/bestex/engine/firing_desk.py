@@ -78,6 +78,7 @@ class FiringDesk:
         self._cached: dict[str, OrderLog] = {}
         self._under_way: set[str] = set()
         self._round = _Round()
+        self._closed = False
         self._wake = asyncio.Event()
 
     def __len__(self) -> int:
@@ -95,8 +96,15 @@ class FiringDesk:
     def forget(self, order_id: str) -> None:
         self._cached.pop(order_id, None)
 
+    def close(self) -> None:
+        """Fire nothing more: nobody would execute it."""
+        self._closed = True
+        self._queue.clear()
+
     def fire(self, fired: Iterable[Fired]) -> None:
         """Fire these, in this order."""
+        if self._closed:
+            return
         for each in fired:
             self._under_way.add(each.order_id)
             self._queue.append(each)
@@ -114,8 +122,8 @@ class FiringDesk:
             left = len(self._queue)
             self._round = this_round = _Round()
             while left > 0:
-                batch = [self._queue.popleft() for _ in range(min(BATCH, left))]
-                left -= len(batch)
+                batch = [self._queue.popleft() for _ in range(min(BATCH, left, len(self._queue)))]
+                left -= max(1, len(batch))
                 await self._fire_batch(batch)
             this_round.is_over = True
             for log in this_round.on_disk:
@@ -136,6 +144,8 @@ class FiringDesk:
                 self._give_back(fired.order_id, _RETRY_S)
             return
         for fired in batch:
+            if self._closed:
+                return
             log = logs.get(fired.order_id)
             try:
                 self._fire_one(fired, log, entries)

@@ -21,6 +21,8 @@ APPEND_TRIES: Final = 20
 CANCELLED_AT_ONCE: Final = 500  # orders read and cancelled together
 
 _OPEN: Final = (Status.WATCHING, Status.PENDING, Status.ROUTING, Status.BUILDING, Status.SUBMITTED)
+_LOOKED_THROUGH: Final = (*_OPEN, Status.WATCHING)
+"""Orders move on while they are looked through; those that fired may have come back."""
 _STOPS: Final = frozenset({Kind.STOP, Kind.TRAILING_STOP})
 
 
@@ -68,7 +70,9 @@ class OpenOrders:
                 except AppendRefusedError:
                     continue  # the order moved on meanwhile: look again
             if state.slices_begun:  # who cancelled it before may not have come so far as its slices
-                await self._cancel_all(await self._slices(order_id), by)
+                _, hindrance = await self._cancel_all(await self._slices(order_id), by)
+                if hindrance is not None:
+                    raise hindrance
             return state.view()
         raise JournalError(f"order {order_id} moved on {APPEND_TRIES} times while it was to be cancelled")
 
@@ -81,20 +85,25 @@ class OpenOrders:
         resting_only: bool = False,
         keeps_stops: bool = False,
     ) -> CancelledMany:
-        """Cancel the open orders of a pair, of a kind, or all; raises `JournalError`, and some may be cancelled then.
+        """Cancel the open orders of a pair, of a kind, or all; `keeps_stops`: those that limit a loss are spared.
 
-        `keeps_stops`: those that limit a loss are spared.
+        Raises what keeps any of them from being cancelled, once all others are: `JournalError`, for one.
         """
-        done = CancelledMany([], [])
-        for status in _OPEN[:1] if resting_only else _OPEN:
+        cancelled: dict[str, bool] = {}  # by order; False: it makes no further attempt
+        hindrance: BaseException | None = None
+        for status in _OPEN[:1] if resting_only else _LOOKED_THROUGH:
             before: str | None = None
             where = OrderFilter(status, pair, kind)
             while page := await self._journal.orders(where, CANCELLED_AT_ONCE, before):
                 before = page[-1].order_id
                 wanted = [view.order_id for view in page if not (keeps_stops and limits_loss(view))]
-                for view in await self._cancel_all(wanted, by):
-                    (done.cancelled if view.status == Status.CANCELLED else done.cancel_requested).append(view.order_id)
-        return done
+                views, error = await self._cancel_all(wanted, by)
+                hindrance = hindrance or error
+                cancelled.update((view.order_id, view.status == Status.CANCELLED) for view in views)
+        if hindrance is not None:
+            raise hindrance
+        at_once = [order_id for order_id, has_ended in cancelled.items() if has_ended]
+        return CancelledMany(at_once, [order_id for order_id in cancelled if not cancelled[order_id]])
 
     async def amend(self, order_id: str, changes: Changes) -> OrderView:
         """Change a watched order.
@@ -129,16 +138,18 @@ class OpenOrders:
     async def _slices(self, order_id: str) -> list[str]:
         return [view.order_id for view in await self._journal.children(order_id) if view.status in _OPEN]
 
-    async def _cancel_all(self, order_ids: Sequence[str], by: str) -> list[OrderView]:
-        """Those that could be cancelled, side by side; those that ended meanwhile are left out."""
+    async def _cancel_all(self, order_ids: Sequence[str], by: str) -> tuple[list[OrderView], BaseException | None]:
+        """Those that could be cancelled, side by side, and what kept the first of the others from it.
+
+        Those that ended meanwhile are left out.
+        """
         answers = await asyncio.gather(*(self.cancel(each, by) for each in order_ids), return_exceptions=True)
-        views: list[OrderView] = []
-        for answer in answers:
-            if isinstance(answer, OrderView):
-                views.append(answer)
-            elif not isinstance(answer, AlreadyEndedError | NotFoundError):
-                raise answer
-        return views
+        hindrances = (
+            answer
+            for answer in answers
+            if isinstance(answer, BaseException) and not isinstance(answer, AlreadyEndedError | NotFoundError)
+        )
+        return [answer for answer in answers if isinstance(answer, OrderView)], next(hindrances, None)
 
     async def _append(self, state: OrderState, status: Status, detail: Detail) -> None:
         base_seq, base_status = state.seq, state.status

@@ -19,7 +19,7 @@ from bestex.engine.firing_desk import Fired, FiringDesk
 from bestex.engine.resting_orders import resting_order
 from bestex.engine.signing import SigningGate
 from bestex.engine.triggers.book import MAX_PRICE_AGE_US, Book, Entries
-from bestex.engine.triggers.resting import Sense, entries_of
+from bestex.engine.triggers.resting import Sense, entries_of, key_of
 from bestex.engine.triggers.selection import trigger_of
 from bestex.ports import Clock, HighWater, MarketData, RestingOrder, Tick, TriggerStore
 
@@ -152,8 +152,9 @@ class PriceDesk:
 
     def remove(self, order_id: str) -> None:
         """Have an order wait no more."""
+        key = key_of(order_id)
         for book in self._books.values():
-            if book.remove(order_id):
+            if book.remove_key(key):
                 return
 
     def settled(self, order_id: str) -> None:

@@ -5,6 +5,7 @@
 - A watched order tries again as any other does, then waits for its trigger anew; one that its limit kept from a route
   waits at once. Each time it fired, the pause before it may fire again gets longer.
 - An exit always waits again: a position is never left without its exits.
+- One that fired, and was kept from being executed by a halt or a crash, waits for its trigger anew.
 """
 
 from enum import Enum, auto
@@ -13,6 +14,7 @@ from typing import Final
 import msgspec
 
 from bestex.domain.errors import FailureCode
+from bestex.domain.lifecycle import Status
 from bestex.domain.orders import Order, OrderState
 from bestex.domain.terms import Kind
 from bestex.engine.retry import RETRIED, RetryPolicy
@@ -39,7 +41,10 @@ class RearmPolicy(msgspec.Struct, frozen=True):
 
 
 NOW_LASTS_US: Final = 60_000_000
-"""Microseconds in which an order that may not wait is executed or never, though its engine dies: queues are not long."""
+"""Microseconds in which an order that may not wait is executed or never, though its engine dies meanwhile."""
+
+FIRING_LASTS_US: Final = 30_000_000
+"""Microseconds in which an order that fired begins an attempt, or waits for its trigger anew."""
 
 _REARMED: Final = frozenset({Kind.LIMIT, Kind.STOP, Kind.TAKE_PROFIT, Kind.TRAILING_STOP})
 _FOR_GOOD: Final = frozenset({FailureCode.UNKNOWN_TOKEN, FailureCode.RESOLVED})
@@ -63,6 +68,13 @@ def next_step(order: Order, state: OrderState, code: FailureCode, policy: RetryP
     if order.kind in _REARMED and state.fired and (RETRIED[code] or code in _WAITS):
         return Next.WAIT_AGAIN
     return Next.FAIL
+
+
+def fired_long_ago(order: Order, state: OrderState, now_us: int) -> bool:
+    """Whether a watched order fired on a price that says nothing any more, and nothing of it is signed."""
+    waits = order.kind in _REARMED or order.kind is Kind.EXITS
+    unsigned = state.status in (Status.ROUTING, Status.BUILDING)
+    return waits and unsigned and state.fired > 0 and now_us - state.updated_us >= FIRING_LASTS_US
 
 
 def is_expired(order: Order, now_us: int) -> bool:

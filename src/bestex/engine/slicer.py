@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from bestex.domain.errors import AppendRefusedError, EngineFencedError, JournalError
 from bestex.domain.events import StoredEvent, WatchingDetail
-from bestex.domain.lifecycle import Status
+from bestex.domain.lifecycle import ENDS, Status
 from bestex.domain.orders import Order, OrderState, OrderView
 from bestex.engine.deadlines import Deadlines
 from bestex.engine.order_log import OrderLog
@@ -65,7 +65,8 @@ class Slicer:
         for stored in events:
             order_id = stored.event.order_id
             if (parent_id := self._parent_of.get(order_id)) is not None:
-                self._look_at((parent_id,))
+                if stored.event.status in ENDS:
+                    self._look_at((parent_id,))
             elif (log := self._parents.get(order_id)) is not None and stored.event.seq > log.state.seq:
                 self._doubtful.add(order_id)  # another wrote it
                 self._look_at((order_id,))

@@ -2,7 +2,8 @@
 
 What holds of the decisions:
 
-- Slices begin in order, each at its time, and never two with one number: a slice's id follows from its number.
+- Slices begin in order, each at its time, and never two with one number: a slice's id follows from its number. Late
+  ones begin an interval apart.
 - The slices' amounts add up to the order's amount exactly; each is at least one base unit.
 - Nothing begins any more once the client cancelled, the time is up, or a slice failed and that was to stop it.
 - The order ends only when every slice that began is settled, so its amounts are the sums of what is final.
@@ -24,6 +25,7 @@ from bestex.domain.events import (
     FailedDetail,
     Slice,
     timestamp_text,
+    timestamp_us,
 )
 from bestex.domain.lifecycle import ENDS, UNFILLED, Status
 from bestex.domain.money import format_amount, price_text, read_amount
@@ -60,8 +62,8 @@ def next_slice_step(order: Order, state: OrderState, slices: Sequence[OrderView]
     """What to do for a sliced order whose slices so far are `slices`."""
     number = state.slices_begun + 1
     if number <= _count(order) and why_stopped(order, state, slices, now_us) is None:
-        due_us = slice_due_us(order, number)
-        return Begin(_slice(order, number), _note(order, number)) if now_us >= due_us else WaitUntil(due_us)
+        due_us = _due_us(order, number, slices, now_us)
+        return Begin(_slice(order, number, now_us), _note(order, number)) if now_us >= due_us else WaitUntil(due_us)
     if not all(is_settled(each) for each in slices) or len(slices) < state.slices_begun:
         return WaitForSlices()
     return _conclusion(order, state, slices, why_stopped(order, state, slices, now_us))
@@ -79,8 +81,18 @@ def why_stopped(order: Order, state: OrderState, slices: Sequence[OrderView], no
 
 
 def slice_due_us(order: Order, number: int) -> int:
-    """When a slice is to begin, Unix microseconds."""
+    """When a slice is to begin if none before it is late, Unix microseconds."""
     return order.created_us + (number - 1) * (order.terms.interval_seconds or 0) * 1_000_000
+
+
+def _due_us(order: Order, number: int, slices: Sequence[OrderView], now_us: int) -> int:
+    """When a slice is to begin; where the next one is due already, an interval after the last one that began.
+
+    What was missed while no engine ran, or during a halt, is not made up for at once.
+    """
+    if not slices or now_us < slice_due_us(order, number + 1):
+        return slice_due_us(order, number)
+    return timestamp_us(slices[-1].created_at) + slice_due_us(order, 2) - order.created_us
 
 
 def slice_amount(order: Order, number: int) -> int:
@@ -113,11 +125,13 @@ def slice_id(order: Order, number: int) -> str:
     return derived_id(order.id, "slice", number)
 
 
-def _slice(order: Order, number: int) -> Order:
-    """A market order; with a limit, one that waits for its price until the next slice is due. None outlives its order."""
+def _slice(order: Order, number: int, now_us: int) -> Order:
+    """A market order; with a limit, one that waits until the next slice is due. None outlives its order."""
     limit_price, until_us = order.terms.limit_price, order.expires_us
     if limit_price is not None:
         next_us = slice_due_us(order, number + 1)
+        if next_us <= now_us:
+            next_us = now_us + slice_due_us(order, 2) - order.created_us
         until_us = next_us if until_us is None else min(next_us, until_us)
     terms = Terms(
         parent_id=order.id,

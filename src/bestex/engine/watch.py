@@ -103,6 +103,10 @@ class Watch:
             tasks.create_task(self._pauses.run())
             tasks.create_task(self._carry_out())
 
+    def close(self) -> None:
+        """Fire nothing more."""
+        self._firing.close()
+
     def check(self, order: Order) -> None:
         """Raise `BeyondTriggerError` for an order whose trigger would fire at once, unless it allows that."""
         self._prices.check(order)
@@ -238,7 +242,7 @@ class Watch:
                 with self._noting_moves() as moved:
                     logs = await self._read([each for each in batch if each not in self._firing])
                 self._to_refresh.update(dict.fromkeys(moved.intersection(batch)))
-                work([log for log in logs if log.order.id not in moved])
+                work([log for log in logs if log.order.id not in moved and log.order.id not in self._firing])
             except EngineFencedError:
                 return
             except JournalError as error:

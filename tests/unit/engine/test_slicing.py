@@ -53,8 +53,8 @@ async def state_of(order: Order, begun: int, *, cancelled: bool = False) -> Orde
 def view(order: Order, number: int, status: Status = Status.CONFIRMED, **fields: Any) -> OrderView:
     filled = {"amount_in": "0.000000333", "amount_out": "0.00005", "fee_paid": "0.000015", "commitment": "finalized"}
     return OrderView(
-        slice_id(order, number), "market", status, 6, 1, "SOL/USDC", "sell", "SOL", "USDC", "0.000000333", 50, "", "",
-        parent_id=order.id, slice_number=number, **((filled if status is Status.CONFIRMED else {}) | fields),
+        slice_id(order, number), "market", status, 6, 1, "SOL/USDC", "sell", "SOL", "USDC", "0.000000333", 50,
+        created_at=fields.pop("created_at", ""), updated_at="", parent_id=order.id, slice_number=number, **((filled if status is Status.CONFIRMED else {}) | fields),
     )  # fmt: skip
 
 
@@ -83,6 +83,20 @@ async def test_a_slice_with_a_limit_waits_until_the_next_one_is_due() -> None:
     assert isinstance(step, Begin)
     assert (step.order.kind, step.order.terms.time_in_force) == (Kind.LIMIT, TimeInForce.GTT)
     assert step.order.expires_us == START_US + 10_000_000
+
+
+@pytest.mark.parametrize("terms", [{}, {"limit_price": "150"}])
+async def test_slices_that_were_missed_are_not_made_up_for_at_once(terms: dict[str, Any]) -> None:
+    order = parent(slices=5, **terms)
+    late_us = START_US + 35_000_000  # the engine was down while the second, the third and the fourth were due
+    first = view(order, 1, created_at=timestamp_text(START_US))
+    step = next_slice_step(order, await state_of(order, 1), [first], late_us)
+    assert isinstance(step, Begin)
+    assert step.note.number == 2
+    assert step.order.expires_us == (late_us + 10_000_000 if terms else None)
+    second = view(order, 2, created_at=timestamp_text(late_us))
+    step = next_slice_step(order, await state_of(order, 2), [first, second], late_us)
+    assert step == WaitUntil(late_us + 10_000_000)
 
 
 async def test_no_slice_may_land_after_its_orders_time() -> None:

@@ -2,17 +2,20 @@
 
 import asyncio
 
+import pytest
 from msgspec.structs import replace
 
-from bestex.domain.errors import JournalUnavailableError
-from bestex.domain.events import timestamp_text
+from bestex.domain.errors import JournalUnavailableError, VenueDownError
+from bestex.domain.events import StoredEvent, timestamp_text
 from bestex.domain.lifecycle import Status
+from bestex.domain.orders import OrderView
 from bestex.domain.terms import ExitLeg, ExitTerms, Kind, Terms, TimeInForce
 from bestex.domain.tokens import Token, load_tokens, pair_of
+from bestex.engine import open_orders
 from bestex.engine.intake import OrderRequest
-from bestex.ports import Commitment, Halt, HaltCause, TransactionStatus
+from bestex.ports import Commitment, Halt, HaltCause, OrderFilter, TransactionStatus
 from bestex.venues.scripted import FixedCurve, fixed_curve
-from tests.support.small_engine import LIMITS, SOL_USDC, SmallEngine, signature, small_engine
+from tests.support.small_engine import HANG, LIMITS, SOL_USDC, SmallEngine, signature, small_engine
 
 _S = Status
 
@@ -259,3 +262,84 @@ async def test_a_limit_order_that_may_not_wait_is_not_executed_long_after_its_en
         assert await next_one.recover() == 2
         assert (await next_one.until_status(late)).status == _S.EXPIRED
         assert (await next_one.until_status(soon)).status == _S.CONFIRMED
+
+
+async def test_an_order_that_fired_before_a_crash_waits_anew_when_its_price_is_long_past() -> None:
+    async with small_engine() as small:
+        order_id = await small.order(Kind.TAKE_PROFIT, trigger_price="120")
+        await small.engine.dispatcher.stop()
+        small.price("121")
+        await small.until_status(order_id, _S.ROUTING)
+        await small.clock.advance(60.0)
+    bury(small)
+    async with small_engine(after=small) as next_one:
+        assert await next_one.recover() == 1
+        view = await next_one.until_status(order_id, _S.WATCHING)
+        assert view.waits_because is not None
+        next_one.price("119")
+        await next_one.clock.advance(1.0)
+        assert (await next_one.view(order_id)).status == _S.WATCHING
+        next_one.price("121")
+        assert (await next_one.until_status(order_id)).status == _S.CONFIRMED
+
+
+async def test_an_order_that_a_halt_keeps_from_being_executed_waits_anew() -> None:
+    async with small_engine() as small:
+        order_id = await small.order(Kind.STOP, trigger_price="80")
+        small.venue.builds = [HANG]
+        small.price("79")
+        await small.until_status(order_id, _S.BUILDING)
+        small.engine.gate.close(Halt("a look", HaltCause.OPERATOR, small.clock.now_us()))
+        await small.until(lambda: order_id in small.engine.gate.held)
+        await small.clock.advance(60.0)
+        for held in small.engine.gate.open():
+            small.engine.refold(held)
+        assert (await small.until_status(order_id, _S.WATCHING, _S.CONFIRMED)).status == _S.WATCHING
+
+
+async def test_nothing_fires_while_the_engine_stops() -> None:
+    async with small_engine() as small:
+        order_id = await small.order(Kind.LIMIT, limit_price="100")
+        await small.engine.drain(1.0)
+        small.price("101")
+        await small.clock.advance(1.0)
+        assert (await small.view(order_id)).status == _S.WATCHING
+
+
+async def test_a_cancel_of_many_reaches_the_orders_behind_one_that_cannot_be_read() -> None:
+    async with small_engine() as small:
+        orders = [await small.order(Kind.LIMIT, limit_price="200") for _ in range(3)]
+        read = small.journal.events
+
+        async def reading(order_id: str, after_seq: int = 0) -> list[StoredEvent]:
+            if order_id == orders[2]:
+                raise ValueError("odd")
+            return await read(order_id, after_seq)
+
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(open_orders, "CANCELLED_AT_ONCE", 1)
+            patched.setattr(small.journal, "events", reading)
+            with pytest.raises(ValueError, match="odd"):
+                await small.engine.orders.cancel_many()
+        assert [(await small.view(each)).status for each in orders] == [_S.CANCELLED, _S.CANCELLED, _S.WATCHING]
+
+
+async def test_a_cancel_of_all_reaches_an_order_that_comes_back_to_wait_meanwhile() -> None:
+    async with small_engine() as small:
+        order_id = await small.order(Kind.LIMIT, limit_price="120")
+        look_through = small.journal.orders
+
+        async def looking_through(where: OrderFilter, limit: int, before_id: str | None) -> list[OrderView]:
+            views = await look_through(where, limit, before_id)
+            if where.status is _S.PENDING:
+                await small.clock.advance(5.0)
+            return views
+
+        small.venue.builds = [VenueDownError("down")] * 30
+        small.venue.pays = 200_000_000
+        small.price("121")
+        await small.until_status(order_id, _S.BUILDING)
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(small.journal, "orders", looking_through)
+            done = await small.engine.orders.cancel_many()
+        assert (done.cancelled, done.cancel_requested) == ([order_id], [])

@@ -169,8 +169,14 @@ class Book:
 
     def remove(self, order_id: str) -> Entries:
         """Take the order out with all its legs, and give them; none when it does not stand here."""
-        key = key_of(order_id)
-        return self._sells.remove(key) or self._buys.remove(key)
+        return self.remove_key(key_of(order_id))
+
+    def remove_key(self, key: int) -> Entries:
+        """The same by the order's key: asked of many books, a fraction of the cost."""
+        for direction in (self._sells, self._buys):
+            if key in direction.orders:
+                return direction.remove(key)
+        return ()
 
     def fires(self, tick: Tick, now_us: int) -> list[Firing]:
         """The orders that a tick makes fire, the first to be executed first; they stand here until they have `fired`.
