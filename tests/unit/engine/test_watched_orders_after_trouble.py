@@ -8,7 +8,7 @@ from bestex.domain.errors import JournalUnavailableError
 from bestex.domain.events import WatchingDetail, timestamp_text
 from bestex.domain.lifecycle import Status
 from bestex.domain.terms import Kind, TimeInForce
-from bestex.ports import Append
+from bestex.ports import Append, Lease
 from tests.support.small_engine import SmallEngine, small_engine
 
 _S = Status
@@ -83,6 +83,14 @@ async def test_a_sliced_order_goes_on_from_the_journal_after_a_slice_of_it_was_r
         small.journal.append = moved_on  # type: ignore[method-assign, assignment]
         assert await end_sliced(small, order_id) is _S.CONFIRMED
         assert [each.status for each in await small.journal.children(order_id)] == [_S.CONFIRMED, _S.CONFIRMED]
+
+
+async def test_a_sliced_order_that_has_ended_can_be_read_although_it_signed_nothing() -> None:
+    async with small_engine() as small:
+        order_id = await small.order(Kind.TWAP, slices=2, interval_seconds=10)
+        assert await end_sliced(small, order_id) is _S.CONFIRMED
+        [log] = await small.engine._recovery.read([Lease(order_id, 0)])
+        assert (log.state.status, log.transaction) == (_S.CONFIRMED, None)
 
 
 async def test_a_rebuild_that_broke_off_takes_each_order_up_once() -> None:
