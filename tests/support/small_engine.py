@@ -201,6 +201,8 @@ class TroubledJournal(MemoryJournal):
         self.reads = asyncio.Event()  # cleared: what was read of watched orders and histories comes late
         self.reads.set()
         self.unreadable: dict[str, Exception] = {}  # by order: what reading its events raises
+        self.tells_histories = asyncio.Event()  # cleared: `histories` waits
+        self.tells_histories.set()
         self.tells_more_resting = asyncio.Event()  # cleared: behind the first page of them, `resting` waits
         self.tells_more_resting.set()
 
@@ -231,6 +233,7 @@ class TroubledJournal(MemoryJournal):
 
     async def histories(self, order_ids: Sequence[str]) -> dict[str, list[Event]]:
         self._meet("histories")
+        await self.tells_histories.wait()
         for order_id in order_ids:
             if order_id in self.unreadable:
                 raise self.unreadable[order_id]

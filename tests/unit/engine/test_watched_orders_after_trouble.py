@@ -122,6 +122,21 @@ async def test_an_order_that_is_cancelled_during_a_rebuild_is_not_watched() -> N
             assert len(next_one.engine.watch) == 0
 
 
+async def test_a_price_that_got_old_before_the_order_was_read_fires_nothing() -> None:
+    async with small_engine() as small:
+        order_id = await small.order(Kind.STOP, trigger_price="95")
+        small.journal.tells_histories.clear()
+        small.price("94")
+        await small.clock.advance(3.1)
+        small.journal.tells_histories.set()
+        await small.clock.advance(1.0)
+        assert (await small.view(order_id)).status == _S.WATCHING
+        small.price("94.5")
+        view = await small.until_status(order_id)
+        assert view.trigger is not None
+        assert (view.status, view.trigger.price) == (_S.CONFIRMED, "94.5")
+
+
 async def children_of(small: SmallEngine, order_id: str) -> list[str]:
     """The slices that have begun: one at least."""
     await small.until(lambda: any(order.parent_id == order_id for order in small.database.orders.values()))
