@@ -203,6 +203,8 @@ class TroubledJournal(MemoryJournal):
         self.unreadable: dict[str, Exception] = {}  # by order: what reading its events raises
         self.tells_histories = asyncio.Event()  # cleared: `histories` waits
         self.tells_histories.set()
+        self.tells_children = asyncio.Event()  # cleared: an answer of `children` is on its way
+        self.tells_children.set()
         self.tells_more_resting = asyncio.Event()  # cleared: behind the first page of them, `resting` waits
         self.tells_more_resting.set()
 
@@ -225,7 +227,9 @@ class TroubledJournal(MemoryJournal):
 
     async def children(self, parent_id: str) -> list[OrderView]:
         self._meet("children")
-        return await super().children(parent_id)
+        views = await super().children(parent_id)
+        await self.tells_children.wait()
+        return views
 
     async def held(self, after_id: str | None, limit: int) -> list[HeldOrder]:
         self._meet("held")

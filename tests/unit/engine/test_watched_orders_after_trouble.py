@@ -61,6 +61,28 @@ async def test_a_repeated_cancel_of_a_sliced_order_reaches_the_slices_that_the_f
         assert (await small.view(slice_id)).cancel_requested
 
 
+async def test_a_slice_that_is_settled_while_the_next_engine_reads_the_slices_is_not_waited_for() -> None:
+    async with small_engine() as small:
+        order_id = await small.order(Kind.TWAP, slices=2, interval_seconds=10)
+        [slice_id] = await children_of(small, order_id)
+        await small.until_status(slice_id, _S.CONFIRMED)
+        await small.engine.orders.cancel(order_id)
+        await small.engine.stop()
+        small.database.bury(small.journal.engine_id)
+        async with small_engine(after=small) as next_one:
+            next_one.chain.known = small.chain.known
+            next_one.journal.tells_children.clear()
+            await next_one.recover()
+            await next_one.engine.watch_again()
+            await next_one.clock.advance(0.1)
+            tx_hash = (await next_one.view(slice_id)).tx_hash
+            assert tx_hash is not None
+            next_one.chain.finalize(tx_hash)
+            await next_one.until(lambda: next_one.database.orders[slice_id].settled)
+            next_one.journal.tells_children.set()
+            assert (await next_one.until_status(order_id)).status == _S.CONFIRMED
+
+
 async def test_a_sliced_order_goes_on_from_the_journal_after_a_slice_of_it_was_refused() -> None:
     async with small_engine() as small:
         order_id = await small.order(Kind.TWAP, slices=2, interval_seconds=10)
