@@ -200,6 +200,10 @@ class TroubledJournal(MemoryJournal):
         self.reads = asyncio.Event()  # cleared: what was read of watched orders and histories comes late
         self.reads.set()
         self.unreadable: dict[str, Exception] = {}  # by order: what reading its events raises
+        self.tells_histories = asyncio.Event()  # cleared: `histories` waits
+        self.tells_histories.set()
+        self.tells_children = asyncio.Event()  # cleared: an answer of `children` is on its way
+        self.tells_children.set()
         self.tells_more_resting = asyncio.Event()  # cleared: behind the first page of them, `resting` waits
         self.tells_more_resting.set()
 
@@ -222,7 +226,9 @@ class TroubledJournal(MemoryJournal):
 
     async def children(self, parent_id: str) -> list[OrderView]:
         self._meet("children")
-        return await super().children(parent_id)
+        views = await super().children(parent_id)
+        await self.tells_children.wait()
+        return views
 
     async def held(self, after_id: str | None, limit: int) -> list[HeldOrder]:
         self._meet("held")
@@ -230,6 +236,7 @@ class TroubledJournal(MemoryJournal):
 
     async def histories(self, order_ids: Sequence[str]) -> dict[str, list[Event]]:
         self._meet("histories")
+        await self.tells_histories.wait()
         for order_id in order_ids:
             if order_id in self.unreadable:
                 raise self.unreadable[order_id]

@@ -54,6 +54,7 @@ class LaunchDesk:
         self._records: OrderedDict[str, LaunchRecord] = OrderedDict()  # by pool, those that are to be kept
         self._known: OrderedDict[str, LaunchRecord] = OrderedDict()  # by mint, the latest pool of each
         self._wake = asyncio.Event()
+        self._has_caught_up = asyncio.Event()
         market.on_launch(self._launched)
 
     def __len__(self) -> int:
@@ -74,6 +75,7 @@ class LaunchDesk:
             known = self._known.get(launch.token.mint)
             if known is None or known.launch.pool != launch.pool:
                 self._launched(launch)
+        self._has_caught_up.set()
 
     def enter(self, order: RestingOrder) -> None:
         """Have an order wait for a launch; one whose mint is listed already need not."""
@@ -205,12 +207,16 @@ class LaunchDesk:
         self._wake.set()
 
     async def _keep_records(self) -> None:
-        """Bring what was thought of pools to disk, for ever."""
+        """Bring what was thought of pools to disk, for ever, in the order of their listing.
+
+        So whatever was listed before one that is on disk is there, too: from there on the next engine catches up.
+        """
+        await self._has_caught_up.wait()
         while True:
             await self._wake.wait()
             self._wake.clear()
             while self._records:
-                pool, record = next(iter(self._records.items()))
+                pool, record = min(self._records.items(), key=lambda kept: kept[1].launch.listed_us)
                 try:
                     await self._store.keep_launch(record)
                 except JournalError as error:

@@ -203,8 +203,9 @@ def open_transaction(events: list[Event]) -> SignedTransaction | None:
     """The signed transaction of the attempt that is open after `events`, or that executed; None when there is none."""
     if not events or events[-1].status not in (Status.SUBMITTED, Status.CONFIRMED):
         return None
-    sealed = next(event.sealed for event in reversed(events) if event.sealed and event.status is Status.SUBMITTED)
-    return unseal(sealed)
+    signed = (event.sealed for event in reversed(events) if event.sealed and event.status is Status.SUBMITTED)
+    sealed = next(signed, None)  # a sliced order is confirmed without one of its own
+    return None if sealed is None else unseal(sealed)
 
 
 def _between(before: float | None, after: float | None) -> float | None:

@@ -235,5 +235,6 @@ class PriceDesk:
             book.fired(each)
             entry = each.entry
             self._in_flight[entry.order_id] = book
-            fired.append(Fired(entry.order_id, entry.seq, entry.epoch, partial(trigger_of, each, tick, now_us)))
+            trigger = partial(trigger_of, each, tick, now_us)
+            fired.append(Fired(entry.order_id, entry.seq, entry.epoch, trigger, now_us))
         self._firing.fire(fired)

@@ -46,6 +46,7 @@ class Slicer:
         self._parents: dict[str, OrderLog] = {}
         self._parent_of: dict[str, str] = {}  # by slice, those that are not settled
         self._doubtful: set[str] = set()  # parents whose log here may not be the journal's
+        self._moved: set[str] | None = None  # while slices are being read: orders that moved on meanwhile
         self._changed: dict[str, None] = {}  # parents to be looked at, in the order of their news
         self._wake = asyncio.Event()
         self._deadlines = Deadlines(clock, self._look_at)
@@ -64,6 +65,8 @@ class Slicer:
             return
         for stored in events:
             order_id = stored.event.order_id
+            if self._moved is not None:
+                self._moved.add(order_id)
             if (parent_id := self._parent_of.get(order_id)) is not None:
                 if stored.event.status in ENDS:
                     self._look_at((parent_id,))
@@ -113,8 +116,10 @@ class Slicer:
         if self._gate.journal_is_behind:
             self._later(log.order.id, _HALTED_S)
             return False
-        slices = await self._journal.children(log.order.id)
+        slices, moved = await self._read_slices(log.order.id)
         self._follow(log.order.id, slices)
+        if not moved.isdisjoint(view.order_id for view in slices):
+            return True  # what was read may be of before, and nobody knew then whose slice it is
         step = next_slice_step(log.order, log.state, slices, self._clock.now_us())
         match step:
             case Begin(order=order):
@@ -135,6 +140,14 @@ class Slicer:
                 return False
             case _:
                 assert_never(step)
+
+    async def _read_slices(self, parent_id: str) -> tuple[list[OrderView], set[str]]:
+        """The slices so far, and the orders that moved on while they were read."""
+        self._moved = moved = set[str]()
+        try:
+            return await self._journal.children(parent_id), moved
+        finally:
+            self._moved = None
 
     async def _begin(self, log: OrderLog, order: Order, step: Begin) -> None:
         """Note the slice on its parent, and make it in the same commit."""

@@ -11,6 +11,7 @@ from bestex.domain.orders import Order
 from bestex.domain.price import least_out, most_out, parse_price
 from bestex.domain.terms import Kind, LegName
 from bestex.domain.tokens import Pair
+from bestex.engine.firing_desk import FIRES_WITHIN_US
 from bestex.engine.triggers.book import MAX_PRICE_AGE_US
 from bestex.engine.triggers.depth import Depth
 from bestex.engine.triggers.trailing import marginal_price, stop_price
@@ -82,17 +83,18 @@ class FiringChecks:
         )
         if threshold.rises and trigger.amount_out is not None:
             met = met and threshold.is_met(parse_amount(trigger.amount_out, order.token_out.decimals))
-        what = f"it fired at {event.at_us} on slot {trigger.slot}: no price of the last 2 s there satisfies it"
+        what = f"it fired at {event.at_us} on slot {trigger.slot}: no price there that is young enough satisfies it"
         self._checks.check(_I.FRESH_PRICE, met, what, known.id)
         if extreme:
             self._check_extreme(known, order, event, extreme)
 
     def _recent(self, pair: Pair, at_us: int) -> Iterator[Tick]:
-        """The prices shown that were fresh at a time, the latest first."""
+        """The prices shown that an order may fire by at a time, the latest first."""
+        earliest_us = at_us - MAX_PRICE_AGE_US - FIRES_WITHIN_US
         for tick in reversed(self.shown[pair.name]):
-            if tick.at_us < at_us - MAX_PRICE_AGE_US - _LAST_SHOWN_US:
+            if tick.at_us < earliest_us - _LAST_SHOWN_US:
                 return  # a stale feed repeats old ones, but not for ever
-            if tick.at_us >= at_us - MAX_PRICE_AGE_US:
+            if tick.at_us >= earliest_us:
                 yield tick
 
     def _check_extreme(self, known: KnownOrder, order: Order, event: Event, extreme: int) -> None:

@@ -40,7 +40,7 @@ class FundsChecks:
         }
         moved = sum(claim for order_id, claim in claims.items() if self._orders.get(order_id).executed)
         there = max(shown, self._ledger.held(mint) + moved) + _FEES
-        claimed = sum(claim for claim in claims.values() if claim <= there)
+        claimed = sum(claim for claim in claims.values() if claim <= shown)
         holds = order.amount_in > shown or claimed <= there
         what = f"{len(claims)} orders count on {claimed} units of {order.token_in.symbol}, there are {there}"
         self._checks.check(Invariant.FUNDS_ONCE, holds, what, known.id)

@@ -118,9 +118,9 @@ class QuietChecks:
         return any(map(self._is_met, [order] * len(thresholds), thresholds))
 
     def _is_listed(self, order: Order) -> bool:
-        """Whether an engine was shown the pool of the token that it waits for."""
-        shown = self._firings.launches.get(order.terms.mint or "", ())
-        return any(order.terms.migrations or launch.migrated_from is None for launch in shown)
+        """Whether an engine was shown the pool of the token that it waits for, and it would buy there."""
+        shown = self._firings.launches.get(order.terms.mint or "", [])
+        return bool(shown) and (order.terms.migrations or shown[-1].migrated_from is None)
 
     def _is_met(self, order: Order, threshold: Threshold) -> bool:
         assert self.prices is not None  # noqa: S101 -- its caller has asked

@@ -68,6 +68,7 @@ async def test_a_sniper_buys_what_passes_its_filters_and_says_what_it_saw() -> N
 
 async def test_a_pool_that_nobody_bought_is_kept_with_each_filters_verdict() -> None:
     async with small_engine() as small:
+        await small.engine.watch_again()
         await snipe(small, filters=LaunchFilters(top_holders_max_bps=500))
         small.market.launch(a_launch(small, freeze_authority_revoked=False))
         await small.clock.advance(1.0)
@@ -130,6 +131,7 @@ async def test_launches_that_a_dead_engine_did_not_see_are_seen_by_the_next() ->
 
 async def test_nothing_is_bought_while_the_engine_is_halted() -> None:
     async with small_engine() as small:
+        await small.engine.watch_again()
         order_id = await snipe(small, filters=LaunchFilters(min_liquidity="20"))
         small.engine.gate.close(HALT)
         small.market.launch(a_launch(small))
@@ -176,3 +178,19 @@ async def test_a_sniper_whose_mint_is_listed_during_a_halt_buys_when_that_ends()
         small.engine.gate.open()
         assert (await small.until_status(order_id)).status == _S.CONFIRMED
         assert (await small.view(other)).status == _S.WATCHING
+
+
+async def test_a_launch_seen_before_the_engine_has_caught_up_hides_none_that_was_not_seen() -> None:
+    async with small_engine() as small:
+        missed = a_launch(small)
+        await small.clock.advance(5.0)
+        other = Token("other", "other", 6)
+        small.market.launch(a_launch(small, token=other, pool="pool-other"))
+        await small.clock.advance(1.0)
+        await small.engine.stop()
+        async with small_engine(after=small) as next_one:
+            order_id = await snipe(next_one, filters=LaunchFilters(min_liquidity="20"))
+            next_one.market.measure(missed)
+            await next_one.engine.watch_again()
+            view = await next_one.until_status(order_id)
+            assert (view.status, view.token_out) == (_S.CONFIRMED, MINT)

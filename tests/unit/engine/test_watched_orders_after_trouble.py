@@ -8,7 +8,7 @@ from bestex.domain.errors import JournalUnavailableError
 from bestex.domain.events import WatchingDetail, timestamp_text
 from bestex.domain.lifecycle import Status
 from bestex.domain.terms import Kind, TimeInForce
-from bestex.ports import Append
+from bestex.ports import Append, Lease
 from tests.support.small_engine import SmallEngine, small_engine
 
 _S = Status
@@ -61,6 +61,28 @@ async def test_a_repeated_cancel_of_a_sliced_order_reaches_the_slices_that_the_f
         assert (await small.view(slice_id)).cancel_requested
 
 
+async def test_a_slice_that_is_settled_while_the_next_engine_reads_the_slices_is_not_waited_for() -> None:
+    async with small_engine() as small:
+        order_id = await small.order(Kind.TWAP, slices=2, interval_seconds=10)
+        [slice_id] = await children_of(small, order_id)
+        await small.until_status(slice_id, _S.CONFIRMED)
+        await small.engine.orders.cancel(order_id)
+        await small.engine.stop()
+        small.database.bury(small.journal.engine_id)
+        async with small_engine(after=small) as next_one:
+            next_one.chain.known = small.chain.known
+            next_one.journal.tells_children.clear()
+            await next_one.recover()
+            await next_one.engine.watch_again()
+            await next_one.clock.advance(0.1)
+            tx_hash = (await next_one.view(slice_id)).tx_hash
+            assert tx_hash is not None
+            next_one.chain.finalize(tx_hash)
+            await next_one.until(lambda: next_one.database.orders[slice_id].settled)
+            next_one.journal.tells_children.set()
+            assert (await next_one.until_status(order_id)).status == _S.CONFIRMED
+
+
 async def test_a_sliced_order_goes_on_from_the_journal_after_a_slice_of_it_was_refused() -> None:
     async with small_engine() as small:
         order_id = await small.order(Kind.TWAP, slices=2, interval_seconds=10)
@@ -83,6 +105,14 @@ async def test_a_sliced_order_goes_on_from_the_journal_after_a_slice_of_it_was_r
         small.journal.append = moved_on  # type: ignore[method-assign, assignment]
         assert await end_sliced(small, order_id) is _S.CONFIRMED
         assert [each.status for each in await small.journal.children(order_id)] == [_S.CONFIRMED, _S.CONFIRMED]
+
+
+async def test_a_sliced_order_that_has_ended_can_be_read_although_it_signed_nothing() -> None:
+    async with small_engine() as small:
+        order_id = await small.order(Kind.TWAP, slices=2, interval_seconds=10)
+        assert await end_sliced(small, order_id) is _S.CONFIRMED
+        [log] = await small.engine._recovery.read([Lease(order_id, 0)])
+        assert (log.state.status, log.transaction) == (_S.CONFIRMED, None)
 
 
 async def test_a_rebuild_that_broke_off_takes_each_order_up_once() -> None:
@@ -112,6 +142,21 @@ async def test_an_order_that_is_cancelled_during_a_rebuild_is_not_watched() -> N
             next_one.journal.tells_more_resting.set()
             await next_one.until(again.done)
             assert len(next_one.engine.watch) == 0
+
+
+async def test_a_price_that_got_old_before_the_order_was_read_fires_nothing() -> None:
+    async with small_engine() as small:
+        order_id = await small.order(Kind.STOP, trigger_price="95")
+        small.journal.tells_histories.clear()
+        small.price("94")
+        await small.clock.advance(3.1)
+        small.journal.tells_histories.set()
+        await small.clock.advance(1.0)
+        assert (await small.view(order_id)).status == _S.WATCHING
+        small.price("94.5")
+        view = await small.until_status(order_id)
+        assert view.trigger is not None
+        assert (view.status, view.trigger.price) == (_S.CONFIRMED, "94.5")
 
 
 async def children_of(small: SmallEngine, order_id: str) -> list[str]:
