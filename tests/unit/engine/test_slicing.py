@@ -53,9 +53,23 @@ async def state_of(order: Order, begun: int, *, cancelled: bool = False) -> Orde
 def view(order: Order, number: int, status: Status = Status.CONFIRMED, **fields: Any) -> OrderView:
     filled = {"amount_in": "0.000000333", "amount_out": "0.00005", "fee_paid": "0.000015", "commitment": "finalized"}
     return OrderView(
-        slice_id(order, number), "market", status, 6, 1, "SOL/USDC", "sell", "SOL", "USDC", "0.000000333", 50,
-        created_at=fields.pop("created_at", ""), updated_at="", parent_id=order.id, slice_number=number, **((filled if status is Status.CONFIRMED else {}) | fields),
-    )  # fmt: skip
+        order_id=slice_id(order, number),
+        kind="market",
+        status=status,
+        seq=6,
+        attempt=1,
+        pair="SOL/USDC",
+        side="sell",
+        token_in="SOL",
+        token_out="USDC",
+        amount="0.000000333",
+        slippage_bps=50,
+        created_at="",
+        updated_at="",
+        parent_id=order.id,
+        slice_number=number,
+        **((filled if status is Status.CONFIRMED else {}) | fields),
+    )
 
 
 async def test_a_slice_begins_when_it_is_due_and_not_before() -> None:
