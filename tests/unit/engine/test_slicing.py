@@ -64,11 +64,10 @@ def view(order: Order, number: int, status: Status = Status.CONFIRMED, **fields:
         token_out="USDC",
         amount="0.000000333",
         slippage_bps=50,
-        created_at="",
         updated_at="",
         parent_id=order.id,
         slice_number=number,
-        **((filled if status is Status.CONFIRMED else {}) | fields),
+        **({"created_at": ""} | (filled if status is Status.CONFIRMED else {}) | fields),
     )
 
 
