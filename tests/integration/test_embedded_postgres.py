@@ -640,7 +640,7 @@ async def test_a_start_waits_for_the_end_of_a_creation_whose_engine_was_killed(
     engine = new_engine(data_dir)
     engine.reactions["postgres.waiting"] = lambda _: os.kill(initdb, signal.SIGCONT)
     await engine.postgres.start()
-    assert engine.count("postgres.waiting") == 1
+    assert engine.count("postgres.waiting") >= 1  # again, where the creation takes its time to end
     assert list(data_dir.glob("postgres.new-*")) == []
 
 

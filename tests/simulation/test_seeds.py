@@ -73,13 +73,16 @@ def test_a_crash_point_is_the_same_one_in_every_run() -> None:
 
 
 def test_the_points_lie_around_every_call_and_at_every_step() -> None:
-    places = points_of(1, Options(crash_at=CrashAt.EVERY))
+    found: set[str] = set()  # not every seed comes to each call
+    for seed in range(1, 6):
+        places = points_of(seed, Options(crash_at=CrashAt.EVERY))
+        points = sorted(point for of_place in places.values() for point in of_place)
+        assert points == list(range(1, len(points) + 1))
+        found |= places.keys()
     for call in ("a commit", "a send", "a look-up", "the fills", "the height", "a build"):
-        assert f"before {call}" in places
-        assert f"after {call}" in places
-    assert "a step of Executor.execute" in places
-    points = sorted(point for of_place in places.values() for point in of_place)
-    assert points == list(range(1, len(points) + 1))
+        assert f"before {call}" in found
+        assert f"after {call}" in found
+    assert "a step of Executor.execute" in found
 
 
 def test_every_point_of_one_seed_is_crashed_at_once() -> None:
@@ -105,7 +108,9 @@ def test_several_processes_make_the_same_runs() -> None:
 def test_many_orders_without_faults_end_well() -> None:
     outcome = simulate(1, Options(orders=300, crash_at=CrashAt.NONE, faults={}))
     assert outcome.violation is None
-    assert outcome.ends == {"confirmed": 300}
+    # Some that wait are cancelled by their clients in the end, or their time is up; exits and slices come on top.
+    assert outcome.ends.keys() == {"confirmed", "cancelled", "expired"}
+    assert outcome.ends["confirmed"] > 250
     assert outcome.crashes == outcome.restarts == 0
     assert not outcome.faults
 
