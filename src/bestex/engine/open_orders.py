@@ -85,18 +85,25 @@ class OpenOrders:
         resting_only: bool = False,
         keeps_stops: bool = False,
     ) -> CancelledMany:
-        """Cancel the open orders of a pair, of a kind, or all; `keeps_stops`: those that limit a loss are spared.
+        """Cancel the open orders of a pair, of a kind, or all.
+
+        `resting_only`: those that wait, or have fired and may wait again. `keeps_stops`: those that limit a loss are
+        spared.
 
         Raises what keeps any of them from being cancelled, once all others are: `JournalError`, for one.
         """
         cancelled: dict[str, bool] = {}  # by order; False: it makes no further attempt
         hindrance: BaseException | None = None
-        for status in _OPEN[:1] if resting_only else _LOOKED_THROUGH:
+        for status in _LOOKED_THROUGH:
             before: str | None = None
             where = OrderFilter(status, pair, kind)
             while page := await self._journal.orders(where, CANCELLED_AT_ONCE, before):
                 before = page[-1].order_id
-                wanted = [view.order_id for view in page if not (keeps_stops and limits_loss(view))]
+                wanted = [
+                    view.order_id
+                    for view in page
+                    if not (keeps_stops and limits_loss(view)) and (not resting_only or _rests(view))
+                ]
                 views, error = await self._cancel_all(wanted, by)
                 hindrance = hindrance or error
                 cancelled.update((view.order_id, view.status == Status.CANCELLED) for view in views)
@@ -156,6 +163,10 @@ class OpenOrders:
         event = Event(state.order_id, base_seq + 1, status, state.attempt, self._clock.now_us(), detail)
         state.apply(event)
         await self._journal.append(Append(state.order_id, base_seq, base_status, None, (event,), state.view()))
+
+
+def _rests(view: OrderView) -> bool:
+    return view.status == Status.WATCHING or view.trigger is not None
 
 
 def limits_loss(view: OrderView) -> bool:

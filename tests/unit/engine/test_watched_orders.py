@@ -351,3 +351,15 @@ async def test_a_repeated_order_gets_its_first_answer_although_its_time_has_pass
         for key in (None, "another key"):
             with pytest.raises(PastExpiryError, match="in the future"):
                 await small.engine.intake.accept(request, "local", key)
+
+
+async def test_the_dead_mans_switch_reaches_an_order_that_fires_as_it_goes_off() -> None:
+    async with small_engine() as small:
+        small.venue.builds = [SlippageExceededError("it moved")] * 3
+        order_id = await small.order(Kind.LIMIT, limit_price="100")
+        market = await small.order()
+        small.price("100.5")
+        await small.until_status(order_id, _S.ROUTING, _S.BUILDING)
+        await small.engine.orders.cancel_many(by="deadman", resting_only=True)
+        assert (await small.until_status(order_id)).status == _S.CANCELLED
+        assert (await small.until_status(market)).status == _S.CONFIRMED
