@@ -30,7 +30,7 @@ from bench.processes import Child, child, free_port, memory_bytes, temporary_dir
 from bestex.ambient import SystemClock, SystemIds
 from bestex.domain.orders import Order, OrderState
 from bestex.domain.terms import Kind, Terms
-from bestex.domain.tokens import Token, TokenRegistry, load_tokens
+from bestex.domain.tokens import Token, TokenRegistry, load_tokens, pair_of
 from bestex.engine.order_log import OrderLog
 from bestex.journal.embedded import EmbeddedPostgres
 from bestex.journal.postgres import PostgresJournal
@@ -107,10 +107,11 @@ def drafts(orders: int, journal: PostgresJournal, clock: SystemClock, ids: Syste
     """Sells of all pairs, above the market; of SOL for USDC, `CROSSED` stand close above it."""
     tokens = registry()
     sol, usdc = tokens.get("SOL"), tokens.get("USDC")
-    pairs = [pair for pair in combinations(tokens, 2) if pair != (sol, usdc)][: PAIRS - 1]
+    pairs = [pair_of(*two) for two in combinations(tokens, 2) if two != (sol, usdc)][: PAIRS - 1]
     close = min(CROSSED, orders // 2)
     for number in range(orders):
-        token_in, token_out = (sol, usdc) if number < close else pairs[number % len(pairs)]
+        pair = pair_of(sol, usdc) if number < close else pairs[number % len(pairs)]
+        token_in, token_out = pair.base, pair.quote
         price = f"{1_000 + number % 977}.{number % 9_973:04d}" if number < close else str(10**9 + number)
         amount = 10**token_in.decimals // 100 * (1 + number % 7)
         terms = Terms(limit_price=price)
