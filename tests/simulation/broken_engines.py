@@ -1,9 +1,9 @@
 """Engines that are wrong on purpose, each in one way that real ones have been: the simulation must catch them all."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import pytest
 from msgspec.structs import replace
@@ -33,8 +33,7 @@ from bestex.journal.writer import (
 from bestex.ports import Append, BlockHeight, StatusReport, TransactionStatus
 from bestex.simulation.invariants import Invariant
 from bestex.venues.simulated.slots import block_height
-
-Break = Callable[[pytest.MonkeyPatch], None]
+from tests.simulation.broken import Broken
 
 
 def send_before_commit(patch: pytest.MonkeyPatch) -> None:
@@ -211,19 +210,13 @@ _I = Invariant
 _PROOFS = (_I.PROVEN_BEFORE_SIGNING, _I.UNFILLED_IS_NOT_EXECUTED, _I.CONFIRMED_IS_EXECUTED)
 
 
-class Broken(NamedTuple):
-    break_it: Break
-    budget: int  # seeds, from 1 on, within which the simulation catches it
-    caught_by: tuple[Invariant, ...]
-
-
 BROKEN: Final = (
     Broken(send_before_commit, 5, (_I.DISK_BEFORE_CHAIN,)),
     Broken(retry_on_timeout, 40, (_I.PROVEN_BEFORE_SIGNING, _I.UNFILLED_IS_NOT_EXECUTED)),
     Broken(sign_again_before_expiry_is_proven, 300, _PROOFS),
     Broken(trust_one_lagging_node, 150, _PROOFS),
     Broken(take_an_unfinalised_error_for_the_end, 100, _PROOFS),
-    Broken(forget_the_open_attempt_on_resume, 30, (_I.PROVEN_BEFORE_SIGNING,)),
+    Broken(forget_the_open_attempt_on_resume, 30, (_I.PROVEN_BEFORE_SIGNING, _I.UNFILLED_IS_NOT_EXECUTED)),
     Broken(mark_failed_when_unknown, 40, (_I.UNFILLED_IS_NOT_EXECUTED,)),
     Broken(publish_before_commit, 5, (_I.PUBLISHED_IS_COMMITTED,)),
     Broken(skip_the_fence, 300, (_I.ONLY_THE_OWNER_WRITES,)),
@@ -234,5 +227,5 @@ BROKEN: Final = (
     ),
     Broken(deny_a_commit_that_landed, 40, (_I.DENIED_IS_ABSENT, _I.PUBLISHED_IS_COMMITTED)),
     Broken(count_the_quote_as_the_fill, 10, (_I.AMOUNTS_ARE_TRUE,)),
-    Broken(take_confirmed_for_final, 20, (_I.CONFIRMED_IS_EXECUTED,)),
+    Broken(take_confirmed_for_final, 20, (_I.CONFIRMED_IS_EXECUTED, _I.AMOUNTS_ARE_TRUE)),
 )

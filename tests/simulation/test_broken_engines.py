@@ -5,7 +5,9 @@ import pytest
 from bestex.simulation.invariants import Invariant
 from bestex.simulation.run import Outcome, simulate
 from bestex.simulation.scenario import Options
-from tests.simulation.broken_engines import BROKEN, Broken
+from tests.simulation.broken import Broken
+from tests.simulation.broken_engines import BROKEN
+from tests.simulation.broken_watchers import BROKEN_WATCHERS
 
 
 def first_violation(budget: int) -> Outcome | None:
@@ -13,7 +15,7 @@ def first_violation(budget: int) -> Outcome | None:
     return next((outcome for outcome in outcomes if outcome.violation is not None), None)
 
 
-@pytest.mark.parametrize("broken", BROKEN, ids=lambda broken: broken.break_it.__name__)
+@pytest.mark.parametrize("broken", [*BROKEN, *BROKEN_WATCHERS], ids=lambda broken: broken.break_it.__name__)
 def test_a_broken_engine_is_caught(broken: Broken, monkeypatch: pytest.MonkeyPatch) -> None:
     broken.break_it(monkeypatch)
     caught = first_violation(broken.budget)

@@ -7,11 +7,11 @@ from typing import Final
 
 import pytest
 
+from bestex.domain.terms import Kind
 from bestex.simulation.faults import PROBABILITIES, chosen_faults
 from bestex.simulation.run import Outcome, points_of, simulate
 from bestex.simulation.scenario import CrashAt, Options
 from bestex.simulation.torture import Plan, Report, outcomes, run, works
-from bestex.venues.simulated.faults import OF_THE_FEED
 
 SEEDS: Final = 60
 """Enough to notice most defects in a few seconds; `bestex torture` runs as many as one likes."""
@@ -42,7 +42,10 @@ def test_every_fault_strikes_in_some_seed() -> None:
     report = Report()
     for work in works(Plan(Options(orders=6), first_seed=1, seeds=2 * SEEDS)):
         report.add(run(work))
-    assert report.faults.keys() >= PROBABILITIES.keys() - OF_THE_FEED.keys()  # nobody follows prices yet
+    assert report.faults.keys() >= PROBABILITIES.keys()
+    assert report.kinds.keys() == set(Kind)
+    assert report.firings > 2 * SEEDS
+    assert report.slices > SEEDS
 
 
 def digests(seeds: tuple[int, ...]) -> list[str]:
@@ -85,10 +88,11 @@ def test_the_points_lie_around_every_call_and_at_every_step() -> None:
     assert "a step of Executor.execute" in found
 
 
-def test_every_point_of_one_seed_is_crashed_at_once() -> None:
-    plan = Plan(Options(orders=1, crash_at=CrashAt.EVERY, faults={}), first_seed=5, seeds=1, exhaust=True)
+@pytest.mark.parametrize("seed", [7, 4])  # a market order; one that waits
+def test_every_point_of_one_seed_is_crashed_at_once(seed: int) -> None:
+    plan = Plan(Options(orders=1, crash_at=CrashAt.EVERY, faults={}), first_seed=seed, seeds=1, exhaust=True)
     all_works = works(plan)
-    points = sorted(point for of_place in points_of(5, plan.options).values() for point in of_place)
+    points = sorted(point for of_place in points_of(seed, plan.options).values() for point in of_place)
     assert [work.point for work in all_works] == points
     for work in all_works:
         outcome = run(work)
@@ -110,7 +114,8 @@ def test_many_orders_without_faults_end_well() -> None:
     assert outcome.violation is None
     # Some that wait are cancelled by their clients in the end, or their time is up; exits and slices come on top.
     assert outcome.ends.keys() == {"confirmed", "cancelled", "expired"}
-    assert outcome.ends["confirmed"] > 250
+    assert sum(outcome.kinds.values()) >= 300
+    assert outcome.ends["confirmed"] >= outcome.kinds["market"]
     assert outcome.crashes == outcome.restarts == 0
     assert not outcome.faults
 

@@ -42,7 +42,7 @@ _SIZES: Final = (0.2, 1.0, 1.0, 3.0, 8.0)  # in a random mix, times the usual
 _LAGS: Final = (1.0, 3.0, 10.0, 40.0)  # a node must lag for longer than a blockhash lives to mislead
 _LIKELIHOODS: Final = {  # of those that must be likelier to matter
     "feed_silent": (0.01, 0.05, 0.2),  # asked once for each price
-    "feed_stale": (0.01, 0.05, 0.2),
+    "feed_stale": (0.05, 0.2, 0.5),
     "lagging_node": (0.1, 0.4, 0.6),
     "lost_status": (0.1, 0.4, 1.0),
     "stall": (0.5, 1.0),
@@ -52,7 +52,7 @@ _LIKELIHOODS: Final = {  # of those that must be likelier to matter
     "repeat": (0.2, 1.0),
     "cancel_many": (0.3, 1.0),
     "amend": (0.3, 1.0),
-    "dead_man": (0.3, 1.0),
+    "dead_man": (0.5, 1.0),
 }
 _SHARE_OF_CALM: Final = 0.05  # of the random mixes, those without any fault
 _SHARE_OF_FAULTS: Final = 0.3  # of the faults, those in a random mix

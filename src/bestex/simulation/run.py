@@ -77,6 +77,9 @@ class Outcome(msgspec.Struct, frozen=True):
     points: int  # where it might have crashed
     places: int  # different ones of them in the code; 0 when they were not counted
     ends: dict[str, int]  # orders by their last status
+    kinds: dict[str, int]  # orders by their kind, slices among them
+    slices: int
+    firings: int  # of watched orders
     attempts: int  # signed
     retries: int
     crashes: int
@@ -371,6 +374,7 @@ class Run:
     def outcome(self, *, digest: bool = False) -> Outcome:
         referee = self.referee
         events = [stored.event for order in referee.orders for stored in order.history]
+        orders = [order.order for order in referee.orders if order.order is not None]
         failed = self.checks.failed
         violation = None
         if failed is not None:
@@ -387,6 +391,9 @@ class Run:
             points=self.mishaps.points,
             places=0,
             ends=dict(Counter(_end_of(order.history[-1].event) for order in referee.orders if order.history)),
+            kinds=dict(Counter(order.kind.value for order in orders)),
+            slices=sum(order.terms.slice_number is not None for order in orders),
+            firings=sum(order.state.fired for order in referee.orders),
             attempts=sum(isinstance(e.detail, SubmittedDetail) and e.detail.signature is not None for e in events),
             retries=sum(isinstance(e.detail, RoutingDetail) and e.detail.previous is not None for e in events),
             crashes=self.crashes,

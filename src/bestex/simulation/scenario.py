@@ -55,16 +55,21 @@ class Scenario(msgspec.Struct, frozen=True):
     migrations: tuple[Migration, ...]
 
 
+_ARRIVING_S: Final = (0.0, 2.0, 15.0)
 _ORDERS_A_SECOND: Final = 400  # the most, when there are many
 _MANY_ORDERS: Final = 100  # from so many on, not each has several watchers
 _USD: Final = (0.5, 20.0, 400.0, 9_000.0)  # an order's size, about
 _TOO_LARGE_USD: Final = 900_000_000.0
 _SHARE_TOO_LARGE: Final = 0.03
 _SHARE_WITH_KEY: Final = 0.8
-_SHARE_OF_GREEDY: Final = 0.06  # of the runs, those whose orders all want to spend most of one token
+_SHARE_OF_GREEDY: Final = 0.08  # of the runs, those whose orders all want to spend most of one token
 _GREEDY_USD: Final = (50_000_000.0, 120_000_000.0)  # the wallet has 150,000,000 of each
+_GREEDY_S: Final = 1.0  # in which they arrive
+_SHARE_OF_CROWDED: Final = 0.4  # of the runs, those whose orders all trade one pair
 _SHARE_PATIENT: Final = 0.3  # of the runs, those whose clients wait until nothing goes wrong any more
+_SHARE_PATIENT_WITH_SWITCH: Final = 0.7
 _WAITS_S: Final = (2.0, 6.0, 15.0, 30.0)  # for what rests
+_TRUSTS_S: Final = 40.0  # so much longer for what has an expiry
 _SHARE_WITH_LAUNCHES: Final = 0.12  # of the runs
 _SHARE_SNIPERS: Final = 0.7  # of their orders
 _LAUNCHES_EVERY_S: Final = (2, 6)
@@ -79,13 +84,18 @@ def draw(seed: int, options: Options, tokens: TokenRegistry) -> Scenario:
     luck = random.Random(f"{seed}/scenario")  # noqa: S311 -- repetition, not secrecy
     faults = random_faults(luck) if options.faults is None else options.faults
     profile: ProfileName = luck.choice(("realistic", "realistic", "instant"))
-    arriving_s = max(luck.choice((0.0, 2.0, 15.0)), options.orders / _ORDERS_A_SECOND)
+    is_stale = faults.get("feed_stale", 0.0) > 0
+    arriving_s = max(
+        luck.choice((0.0, 2.0, 15.0, 15.0) if is_stale else (0.0, 2.0, 15.0)), options.orders / _ORDERS_A_SECOND
+    )
     traded = [token for token in tokens if token.mint in REFERENCES]
     greedy = luck.choice(traded) if options.faults is None and luck.random() < _SHARE_OF_GREEDY else None
-    is_patient = luck.random() < _SHARE_PATIENT
-    launches = _launches(seed, luck) if luck.random() < _SHARE_WITH_LAUNCHES else None
+    dead_man = _dead_man(arriving_s, faults, luck)
+    is_patient = luck.random() < (_SHARE_PATIENT if dead_man is None else _SHARE_PATIENT_WITH_SWITCH)
+    crowded = luck.sample(traded, 2) if luck.random() < (0.9 if is_stale else _SHARE_OF_CROWDED) else None
+    launches = _launches(seed, traded, luck) if luck.random() < _SHARE_WITH_LAUNCHES else None
     wishes = [
-        _wish(number, arriving_s, traded, greedy, launches, is_patient, faults, luck, options)
+        _wish(number, arriving_s, crowded or traded, greedy, launches, is_patient, faults, luck, options)
         for number in range(options.orders)
     ]
     heals_at_s = arriving_s + luck.uniform(5.0, 150.0)
@@ -102,7 +112,7 @@ def draw(seed: int, options: Options, tokens: TokenRegistry) -> Scenario:
         halts_s=tuple((at_s, luck.choice((0.1, 2.0, 30.0))) for at_s in _times("halt", arriving_s, faults, luck)),
         moves=_moves(wishes, arriving_s, luck),
         cancels=tuple(_cancel_many(at_s, wishes, luck) for at_s in _times("cancel_many", arriving_s, faults, luck)),
-        dead_man=_dead_man(arriving_s, faults, luck),
+        dead_man=dead_man,
         launch_every_s=launches.every_s if launches is not None else 0,
         migrations=launches.migrations if launches is not None else (),
     )
@@ -133,12 +143,14 @@ def _moves(wishes: list[Wish], arriving_s: float, luck: random.Random) -> tuple[
 class _Launches(msgspec.Struct, frozen=True):
     """What is launched while a run lasts."""
 
+    sol: Token
     every_s: int
     mints: tuple[str, ...]  # of the first ones
     migrations: tuple[Migration, ...]
 
 
-def _launches(seed: int, luck: random.Random) -> _Launches:
+def _launches(seed: int, traded: list[Token], luck: random.Random) -> _Launches:
+    sol = next(token for token in traded if token.mint == SOL_MINT)
     every_s = luck.choice(_LAUNCHES_EVERY_S)
     schedule = Schedule(seed, every_s)
     listings = [schedule.draw(number, slot=0) for number in islice(schedule.after(START_US), _LAUNCHES)]
@@ -147,7 +159,7 @@ def _launches(seed: int, luck: random.Random) -> _Launches:
         for listing in listings
         if luck.random() < _SHARE_MIGRATING
     )
-    return _Launches(every_s, tuple(listing.mint for listing in listings), migrations)
+    return _Launches(sol, every_s, tuple(listing.mint for listing in listings), migrations)
 
 
 def _cancel_many(at_s: float, wishes: list[Wish], luck: random.Random) -> CancelMany:
@@ -162,7 +174,7 @@ def _dead_man(arriving_s: float, faults: Mapping[str, float], luck: random.Rando
         return None
     return DeadManPlan(
         at_s=luck.uniform(0.0, arriving_s + 2.0),
-        seconds=luck.choice((1, 3, 10)),
+        seconds=luck.choice((1, 10, 40)),
         keeps_stops=luck.random() < 0.5,
         renewals=luck.choice((0, 0, 1, 2)),
         disarms=luck.random() < 0.3,
@@ -188,10 +200,9 @@ def _wish(
     elif options.faults is None and luck.random() < _SHARE_TOO_LARGE:
         usd = _TOO_LARGE_USD
     amount_in = max(1, int(usd / REFERENCES[token_in.mint].usd * 10**token_in.decimals))
-    at_s = luck.uniform(0.0, arriving_s)
+    at_s = luck.uniform(0.0, arriving_s if greedy is None else min(arriving_s, _GREEDY_S))
     if launches is not None and luck.random() < _SHARE_SNIPERS:
-        sol = next(token for token in traded if token.mint == SOL_MINT)
-        request, levels = draw_sniper(sol, launches.mints, luck), Levels()
+        request, levels = draw_sniper(launches.sol, launches.mints, luck), Levels()
     else:
         request, levels = draw_request(token_in, token_out, amount_in, at_s, luck)
     cancels = luck.random() < faults.get("cancel", 0.0)
@@ -204,6 +215,6 @@ def _wish(
         cancel_after_s=luck.choice((0.0, 0.3, 1.0, 3.0, 20.0)) * luck.random() if cancels else None,
         watchers=1 if options.orders > _MANY_ORDERS else luck.choice((1, 1, 2)),
         amends=draw_amends(request.kind, levels, faults, luck),
-        waits_s=luck.choice(_WAITS_S) * luck.uniform(0.5, 1.5),
+        waits_s=luck.choice(_WAITS_S) * luck.uniform(0.5, 1.5) + (_TRUSTS_S if request.terms.expires_at else 0.0),
         is_patient=is_patient,
     )

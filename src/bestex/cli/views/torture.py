@@ -34,6 +34,8 @@ def _facts(report: Report) -> Table:
     for status, count in sorted(report.ends.items()):
         ends.append("  ").append(status_text(status)).append(f" {count:,}")
     facts.add_row("orders", ends)
+    facts.add_row("kinds", ", ".join(f"{kind} {count:,}" for kind, count in report.kinds.items()))
+    facts.add_row("watched", f"fired {report.firings:,} times; {report.slices:,} slices")
     facts.add_row("attempts", f"{report.attempts:,} signed, {report.retries:,} retries")
     facts.add_row("crashes", f"{report.crashes:,} of the engine, {report.restarts:,} starts anew")
     facts.add_row("stalls", f"{report.stalls:,}, another took the place in {report.takeovers:,}")
