@@ -29,7 +29,8 @@ from bestex.domain.events import (
     seal,
 )
 from bestex.domain.lifecycle import Status
-from bestex.domain.orders import Order, OrderState
+from bestex.domain.order_state import OrderState
+from bestex.domain.orders import Order
 from bestex.domain.terms import Kind
 from bestex.domain.tokens import load_tokens
 from bestex.journal.embedded import EmbeddedPostgres

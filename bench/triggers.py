@@ -28,7 +28,8 @@ from bench.engine import BESTEX, READY_SECONDS_MAX, end_postgres
 from bench.errors import BenchError
 from bench.processes import Child, child, free_port, memory_bytes, temporary_directory, wait_for_ok
 from bestex.ambient import SystemClock, SystemIds
-from bestex.domain.orders import Order, OrderState
+from bestex.domain.order_state import OrderState
+from bestex.domain.orders import Order
 from bestex.domain.terms import Kind, Terms
 from bestex.domain.tokens import Token, TokenRegistry, load_tokens, pair_of
 from bestex.engine.order_log import OrderLog

@@ -14,7 +14,7 @@ from bestex.domain.errors import DuplicateKeyError
 from bestex.domain.events import Event, SignedTransaction, StoredEvent
 from bestex.domain.launches import FilterVerdict, Launch, LaunchFilters
 from bestex.domain.lifecycle import Status
-from bestex.domain.orders import OrderView
+from bestex.domain.order_state import OrderView
 from bestex.domain.route import Fill, Quote, QuoteRequest, SwapRequest
 from bestex.domain.terms import Leg
 from bestex.domain.tokens import Pair, Token

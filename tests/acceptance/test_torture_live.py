@@ -14,7 +14,7 @@ import pytest
 from msgspec.structs import replace
 
 from bestex.ambient import SystemClock
-from bestex.domain.orders import OrderView
+from bestex.domain.order_state import OrderView
 from bestex.ordeal import LivePlan, Progress, run_live
 from bestex.ordeal.checks import check_feed_watchers, check_intents, check_log, check_status_watchers
 from bestex.ordeal.clients import Intent

@@ -14,7 +14,7 @@ from bestex.domain.errors import AppendRefusedError, DuplicateKeyError, EngineFe
 from bestex.domain.events import ConfirmedDetail, FailedDetail, StoredEvent
 from bestex.domain.lifecycle import NEXT, Status
 from bestex.domain.log_hash import GENESIS, stored_hash
-from bestex.domain.orders import fold
+from bestex.domain.order_state import fold
 from bestex.ports import Append, HaltCause, OrderFilter
 from tests.support.histories import History, histories
 from tests.support.journals import AnyJournal, InMemory, JournalDatabase, OnPostgres, holding

@@ -19,7 +19,8 @@ from structlog.testing import capture_logs
 
 from bestex.ambient import SystemClock, SystemIds
 from bestex.domain.events import SignedTransaction
-from bestex.domain.orders import Order, fold
+from bestex.domain.order_state import fold
+from bestex.domain.orders import Order
 from bestex.domain.route import Fill
 from bestex.domain.terms import Kind
 from bestex.domain.tokens import load_tokens

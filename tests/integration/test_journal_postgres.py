@@ -22,7 +22,7 @@ from bestex.domain.errors import (
 from bestex.domain.events import ConfirmedDetail, FailedDetail, StoredEvent, encode_detail
 from bestex.domain.lifecycle import FIRST, NEXT, Status
 from bestex.domain.log_hash import GENESIS, row_bytes, row_hash
-from bestex.domain.orders import fold
+from bestex.domain.order_state import fold
 from bestex.journal.connections import connect
 from bestex.journal.embedded import settings as server_settings
 from bestex.journal.engines import EngineAlreadyRunningError, Enrolment

@@ -20,7 +20,7 @@ from bestex.domain.events import (
     timestamp_text,
 )
 from bestex.domain.lifecycle import ENDS, FIRST, NEXT, IllegalTransitionError, Status, check_transition
-from bestex.domain.orders import OrderState, OrderView, fold
+from bestex.domain.order_state import OrderState, OrderView, fold
 from bestex.domain.price import inverse_text, parse_price
 from bestex.domain.terms import Terms, TimeInForce
 from tests.support.histories import DETAIL, History, histories

@@ -13,7 +13,7 @@ from bestex.domain.events import ConfirmedDetail, SignedTransaction, StoredEvent
 from bestex.domain.lifecycle import Status
 from bestex.domain.log_hash import GENESIS
 from bestex.domain.money import parse_amount
-from bestex.domain.orders import OrderState
+from bestex.domain.order_state import OrderState
 from bestex.domain.route import Fill
 from bestex.engine import decision
 from bestex.engine.decision import FINALIZE, Answer, Decision, GiveUp

@@ -30,7 +30,7 @@ from bestex.config import Settings
 from bestex.domain.derived_ids import derived_id
 from bestex.domain.events import Event, RoutingDetail, SealedTokens, SignedTransaction, Trigger, unseal_tokens
 from bestex.domain.lifecycle import NEXT, Status, check_transition
-from bestex.domain.orders import OrderView, fold
+from bestex.domain.order_state import OrderView, fold
 from bestex.domain.route import Fill, Quote, QuoteRequest, SwapRequest
 from bestex.domain.terms import Kind
 from bestex.domain.tokens import load_tokens

@@ -24,7 +24,7 @@ from bestex.domain.events import (
     WatchingDetail,
 )
 from bestex.domain.lifecycle import Status
-from bestex.domain.orders import OrderState, OrderView
+from bestex.domain.order_state import OrderState, OrderView
 from bestex.ports import Append, NewOrder
 
 EPOCH = 1

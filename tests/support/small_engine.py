@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from bestex.domain.events import Event, PendingDetail, SealedTokens, SignedTransaction, SubmittedDetail, seal
 from bestex.domain.lifecycle import ENDS, Status
-from bestex.domain.orders import OrderView
+from bestex.domain.order_state import OrderView
 from bestex.domain.route import Fill, Quote, QuoteRequest, SwapRequest
 from bestex.domain.terms import NO_TERMS, Kind, Terms
 from bestex.domain.tokens import TokenRegistry, load_tokens, pair_of

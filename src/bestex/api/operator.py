@@ -15,7 +15,7 @@ from bestex.api.requests import read_order_id
 from bestex.domain.errors import NotFoundError
 from bestex.domain.events import timestamp_text
 from bestex.domain.money import AmountError, parse_amount
-from bestex.domain.orders import OrderView
+from bestex.domain.order_state import OrderView
 from bestex.domain.tokens import TokenRegistry
 from bestex.engine.errors import ContradictedError, JournalBehindError, NotHaltedError, NotUnknownError
 from bestex.engine.intake import CALLER

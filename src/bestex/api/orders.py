@@ -16,7 +16,7 @@ from bestex.api.receipt import Receipt, receipt_of
 from bestex.api.requests import read_cancel_query, read_order_id, read_page_query, read_query
 from bestex.domain.events import Event, Update, update_of
 from bestex.domain.lifecycle import Status
-from bestex.domain.orders import OrderView
+from bestex.domain.order_state import OrderView
 from bestex.domain.tokens import TokenRegistry
 from bestex.engine.dead_man import DeadManSwitches
 from bestex.engine.open_orders import OpenOrders

@@ -17,7 +17,7 @@ from bestex.domain.events import (
     Trigger,
 )
 from bestex.domain.lifecycle import FIRST, Status
-from bestex.domain.orders import OrderState
+from bestex.domain.order_state import OrderState
 
 
 class Account:

@@ -12,7 +12,7 @@ from bestex.audit.findings import Check, Findings, Kind
 from bestex.domain.events import LOST, ConfirmedDetail, PendingDetail, SealedTokens, Trigger
 from bestex.domain.lifecycle import UNFILLED, Status
 from bestex.domain.money import AmountError, format_amount, parse_amount
-from bestex.domain.orders import OrderView
+from bestex.domain.order_state import OrderView
 from bestex.domain.terms import Kind as OrderKind
 
 _LAMPORT_DECIMALS: Final = 9

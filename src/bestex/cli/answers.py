@@ -9,7 +9,7 @@ from bestex.cli.errors import CommandError
 from bestex.cli.exit_codes import ExitCode
 from bestex.domain.events import DETAIL_TYPES, Detail, QuoteRecord, Trigger
 from bestex.domain.lifecycle import ENDS, Status
-from bestex.domain.orders import OrderView
+from bestex.domain.order_state import OrderView
 from bestex.ports import FilterSetVerdict
 
 T = TypeVar("T")

@@ -19,7 +19,7 @@ from bestex.cli.views.steps import Step, Swap, step_of, swap_after, swap_of_view
 from bestex.cli.views.text import styled
 from bestex.cli.views.timeline import step_text, timeline_view
 from bestex.domain.lifecycle import ENDS
-from bestex.domain.orders import OrderView
+from bestex.domain.order_state import OrderView
 from bestex.ports import Clock
 
 REFRESHES_PER_SECOND: Final = 10

@@ -31,7 +31,8 @@ from bestex.domain.events import (
 )
 from bestex.domain.lifecycle import Status
 from bestex.domain.money import format_amount
-from bestex.domain.orders import Order, OrderState, fold
+from bestex.domain.order_state import OrderState, fold
+from bestex.domain.orders import Order
 from bestex.domain.terms import Kind
 from bestex.domain.tokens import Token, TokenRegistry
 from bestex.ports import WalletTransaction

@@ -20,7 +20,7 @@ import msgspec
 from bestex.domain.errors import FailureCode
 from bestex.domain.events import LOST, SignedTransaction
 from bestex.domain.lifecycle import Status
-from bestex.domain.orders import OrderState
+from bestex.domain.order_state import OrderState
 from bestex.ports import BlockHeight, Commitment, StatusReport, TransactionStatus
 
 

@@ -12,7 +12,8 @@ from typing import Final
 from bestex.domain.derived_ids import derived_id
 from bestex.domain.events import LOST, ConfirmedDetail
 from bestex.domain.money import read_amount
-from bestex.domain.orders import Order, OrderState
+from bestex.domain.order_state import OrderState
+from bestex.domain.orders import Order
 from bestex.domain.price import MAX_PRICE, format_price, traded_price
 from bestex.domain.terms import ExitLeg, ExitTerms, Kind, Leg, LegName, Terms
 from bestex.engine.order_log import OrderLog

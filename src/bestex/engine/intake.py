@@ -15,7 +15,8 @@ from bestex.domain.errors import (
 )
 from bestex.domain.events import timestamp_text
 from bestex.domain.lifecycle import Status
-from bestex.domain.orders import Order, OrderState
+from bestex.domain.order_state import OrderState
+from bestex.domain.orders import Order
 from bestex.domain.terms import NO_TERMS, Kind, Terms
 from bestex.domain.tokens import Token
 from bestex.engine.errors import FieldError, PastExpiryError

@@ -9,7 +9,8 @@ import msgspec
 from bestex.domain.errors import AppendRefusedError, JournalError, NotFoundError
 from bestex.domain.events import CancelledDetail, Changes, Detail, Event, SubmittedDetail, WatchingDetail
 from bestex.domain.lifecycle import Status
-from bestex.domain.orders import Order, OrderState, OrderView, fold, order_as_it_stands, order_changed
+from bestex.domain.order_state import OrderState, OrderView, fold
+from bestex.domain.orders import Order, order_as_it_stands, order_changed
 from bestex.domain.terms import Kind, LegName
 from bestex.domain.tokens import TokenRegistry
 from bestex.engine.changing import check_changes

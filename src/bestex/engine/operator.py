@@ -10,7 +10,8 @@ import structlog
 from bestex.domain.errors import AppendRefusedError, BestexError, JournalError, NotFoundError
 from bestex.domain.events import LOST, ConfirmedDetail, Detail, Event
 from bestex.domain.lifecycle import Status
-from bestex.domain.orders import OrderView, fold, order_as_it_stands
+from bestex.domain.order_state import OrderView, fold
+from bestex.domain.orders import order_as_it_stands
 from bestex.domain.tokens import TokenRegistry
 from bestex.engine.engine import Engine
 from bestex.engine.errors import JournalBehindError, NotHaltedError

@@ -18,7 +18,8 @@ from bestex.domain.events import (
     unseal,
 )
 from bestex.domain.lifecycle import Status
-from bestex.domain.orders import Order, OrderState, order_after
+from bestex.domain.order_state import OrderState
+from bestex.domain.orders import Order, order_after
 from bestex.ports import Append, Clock, Journal, NewOrder
 
 

@@ -15,7 +15,8 @@ import msgspec
 
 from bestex.domain.errors import FailureCode
 from bestex.domain.lifecycle import Status
-from bestex.domain.orders import Order, OrderState
+from bestex.domain.order_state import OrderState
+from bestex.domain.orders import Order
 from bestex.domain.terms import Kind
 from bestex.engine.retry import RETRIED, RetryPolicy
 

@@ -20,7 +20,8 @@ from bestex.domain.errors import (
 )
 from bestex.domain.events import AttemptStory, Event
 from bestex.domain.lifecycle import Status
-from bestex.domain.orders import Order, fold, order_as_it_stands
+from bestex.domain.order_state import fold
+from bestex.domain.orders import Order, order_as_it_stands
 from bestex.domain.tokens import TokenRegistry
 from bestex.engine.adoption import Adopted, Contradiction, adopt, order_of_landing, unknown_landings
 from bestex.engine.deadline import within

@@ -9,7 +9,8 @@ import structlog
 from bestex.domain.errors import FailureCode, UnknownTokenError
 from bestex.domain.events import AttemptStory, Event, FailedDetail
 from bestex.domain.lifecycle import Status
-from bestex.domain.orders import OrderState, fold, order_as_it_stands
+from bestex.domain.order_state import OrderState, fold
+from bestex.domain.orders import order_as_it_stands
 from bestex.domain.tokens import TokenRegistry
 from bestex.engine.order_log import OrderLog, open_transaction
 from bestex.engine.signing import SigningGate

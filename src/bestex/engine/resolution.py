@@ -17,7 +17,8 @@ from bestex.domain.events import (
 )
 from bestex.domain.lifecycle import Status
 from bestex.domain.money import format_amount, parse_amount
-from bestex.domain.orders import Order, OrderState
+from bestex.domain.order_state import OrderState
+from bestex.domain.orders import Order
 from bestex.domain.route import Fill
 from bestex.engine.decision import Answer, may_land
 from bestex.engine.errors import ContradictedError, NotUnknownError

@@ -10,7 +10,8 @@ from msgspec.structs import replace
 from bestex.domain.errors import AppendRefusedError, EngineFencedError, JournalError
 from bestex.domain.events import StoredEvent, WatchingDetail
 from bestex.domain.lifecycle import ENDS, Status
-from bestex.domain.orders import Order, OrderState, OrderView
+from bestex.domain.order_state import OrderState, OrderView
+from bestex.domain.orders import Order
 from bestex.engine.deadlines import Deadlines
 from bestex.engine.order_log import OrderLog
 from bestex.engine.recovery import Recovery

@@ -29,7 +29,8 @@ from bestex.domain.events import (
 )
 from bestex.domain.lifecycle import ENDS, UNFILLED, Status
 from bestex.domain.money import format_amount, price_text, read_amount
-from bestex.domain.orders import Order, OrderState, OrderView
+from bestex.domain.order_state import OrderState, OrderView
+from bestex.domain.orders import Order
 from bestex.domain.terms import Kind, OnSliceFailure, Terms, TimeInForce
 
 _LAMPORT_DECIMALS: Final = 9

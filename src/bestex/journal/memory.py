@@ -14,7 +14,7 @@ from bestex.domain.errors import (
 from bestex.domain.events import Event, StoredEvent, settles
 from bestex.domain.lifecycle import FIRST, NEXT, Status
 from bestex.domain.log_hash import GENESIS, stored_hash
-from bestex.domain.orders import OrderView
+from bestex.domain.order_state import OrderView
 from bestex.journal.writer import GroupCommitWriter, MergedRows, Verdict
 from bestex.ports import (
     Append,

@@ -15,7 +15,7 @@ from bestex.domain.errors import (
 )
 from bestex.domain.events import Event, StoredEvent
 from bestex.domain.lifecycle import ENDS, Status
-from bestex.domain.orders import OrderView
+from bestex.domain.order_state import OrderView
 from bestex.journal.connections import LOST, ConnectionPool, connect
 from bestex.journal.queries import QUERIES
 from bestex.journal.rows import append_columns, decode_resting, decode_view, stored_event

@@ -9,7 +9,7 @@ from msgspec.structs import force_setattr
 
 from bestex.domain.events import Event, StoredEvent, decode_detail, encode_detail, settles
 from bestex.domain.lifecycle import UNFILLED, Status
-from bestex.domain.orders import OrderView
+from bestex.domain.order_state import OrderView
 from bestex.domain.terms import Kind
 from bestex.journal.writer import MergedRows, with_companions
 from bestex.ports import RestingOrder

@@ -6,7 +6,7 @@ import httpx
 import msgspec
 
 from bestex.domain.lifecycle import ENDS, Status
-from bestex.domain.orders import OrderView
+from bestex.domain.order_state import OrderView
 from bestex.ordeal.watchers import seen_of
 from bestex.ports import Clock
 

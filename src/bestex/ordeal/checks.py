@@ -18,7 +18,7 @@ from datetime import datetime
 import msgspec
 
 from bestex.domain.lifecycle import ENDS, IllegalTransitionError, Status, check_transition
-from bestex.domain.orders import OrderView
+from bestex.domain.order_state import OrderView
 from bestex.domain.price import format_price, parse_price
 from bestex.ordeal.clients import Intent
 from bestex.ordeal.report import Findings

@@ -13,7 +13,7 @@ from itertools import pairwise
 
 from bestex.domain.derived_ids import derived_id
 from bestex.domain.lifecycle import ENDS, Status
-from bestex.domain.orders import OrderView
+from bestex.domain.order_state import OrderView
 from bestex.domain.terms import Kind
 from bestex.ordeal.report import Findings
 from bestex.ordeal.watchers import Seen

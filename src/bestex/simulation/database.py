@@ -8,7 +8,7 @@ from typing import Any, Final, ParamSpec, TypeVar
 
 from bestex.domain.errors import DuplicateKeyError, EngineFencedError, JournalUnavailableError
 from bestex.domain.events import Event, StoredEvent
-from bestex.domain.orders import OrderView
+from bestex.domain.order_state import OrderView
 from bestex.journal.memory import MemoryDatabase, MemoryJournal, MemoryStore
 from bestex.journal.trigger_store import TriggerTables
 from bestex.journal.writer import CommitUnknownError, GroupCommitWriter, MergedRows, StoreUnavailableError, Verdict

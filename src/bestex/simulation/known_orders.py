@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from bestex.domain.errors import UnknownTokenError
 from bestex.domain.events import Event, SignedTransaction, StoredEvent, settles
 from bestex.domain.lifecycle import Status
-from bestex.domain.orders import Order, OrderState, order_after, order_from_pending
+from bestex.domain.order_state import OrderState
+from bestex.domain.orders import Order, order_after, order_from_pending
 from bestex.domain.tokens import TokenRegistry
 
 

@@ -7,7 +7,8 @@ restart or a halt, begins the time anew.
 from typing import Final
 
 from bestex.domain.events import LOST, CancelledDetail, Event, timestamp_us
-from bestex.domain.orders import Order, OrderView
+from bestex.domain.order_state import OrderView
+from bestex.domain.orders import Order
 from bestex.domain.terms import Kind
 from bestex.engine.open_orders import limits_loss
 from bestex.engine.triggers.depth import Depth

@@ -18,7 +18,7 @@ from bestex.api.orders import OrderReader
 from bestex.api.stream import EntryStream, StatusStream
 from bestex.domain.errors import NotFoundError
 from bestex.domain.events import Changes
-from bestex.domain.orders import OrderView
+from bestex.domain.order_state import OrderView
 from bestex.domain.terms import Kind
 from bestex.domain.tokens import load_tokens
 from bestex.engine.dead_man import DeadManSwitches

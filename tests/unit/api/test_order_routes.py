@@ -10,7 +10,7 @@ import pytest
 from bestex.api.bodies import ORDER_EXAMPLES
 from bestex.domain.events import Changes
 from bestex.domain.lifecycle import Status
-from bestex.domain.orders import OrderView
+from bestex.domain.order_state import OrderView
 from bestex.domain.terms import Kind, Terms
 from bestex.engine.errors import AlreadyEndedError, BadChangeError, BeyondTriggerError, NotWatchingError
 from bestex.engine.intake import Accepted

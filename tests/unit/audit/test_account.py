@@ -1,7 +1,7 @@
 """An order that is settled is kept small, and nothing that the audit needs is lost by it."""
 
 from bestex.audit.account import Account
-from bestex.domain.orders import OrderState, fold
+from bestex.domain.order_state import OrderState, fold
 from tests.support.trading_day import TOKENS, TradingDay
 
 

@@ -17,7 +17,7 @@ from bestex.domain.events import (
     encode_detail,
 )
 from bestex.domain.lifecycle import Status
-from bestex.domain.orders import OrderState, fold
+from bestex.domain.order_state import OrderState, fold
 from bestex.domain.terms import Kind
 from tests.support.trading_day import TOKENS, USDC, DayOrder, Records, TradingDay
 

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from bestex.domain.errors import FailureCode
 from bestex.domain.events import ConfirmedDetail, SignedTransaction
 from bestex.domain.lifecycle import Status
-from bestex.domain.orders import OrderState, fold
+from bestex.domain.order_state import OrderState, fold
 from bestex.engine.decision import (
     Answer,
     Confirm,

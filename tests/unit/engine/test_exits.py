@@ -3,7 +3,8 @@
 import pytest
 
 from bestex.domain.events import LOST, ConfirmedDetail
-from bestex.domain.orders import Order, OrderState
+from bestex.domain.order_state import OrderState
+from bestex.domain.orders import Order
 from bestex.domain.price import MAX_PRICE, parse_price
 from bestex.domain.terms import ExitLeg, ExitTerms, Kind, LegName, Terms
 from bestex.domain.tokens import load_tokens

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from bestex.domain.errors import ChainUnreachableError, NotFoundError
 from bestex.domain.events import CancelledDetail, ConfirmedDetail, FailedDetail, SubmittedDetail
 from bestex.domain.lifecycle import Status
-from bestex.domain.orders import OrderView
+from bestex.domain.order_state import OrderView
 from bestex.engine.errors import ContradictedError, JournalBehindError, NotHaltedError, NotUnknownError
 from bestex.engine.intake import HaltedError
 from bestex.engine.operator import Operator

@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from bestex.domain.errors import FailureCode
-from bestex.domain.orders import Order, OrderState
+from bestex.domain.order_state import OrderState
+from bestex.domain.orders import Order
 from bestex.domain.terms import Kind, Terms, TimeInForce
 from bestex.domain.tokens import load_tokens
 from bestex.engine.rearming import Next, RearmPolicy, next_step

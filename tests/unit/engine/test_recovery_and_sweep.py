@@ -9,7 +9,7 @@ from bestex.domain.errors import FailureCode, JournalError, JournalUnavailableEr
 from bestex.domain.events import FailedDetail, RoutingDetail
 from bestex.domain.lifecycle import Status
 from bestex.domain.money import AmountError
-from bestex.domain.orders import fold
+from bestex.domain.order_state import fold
 from bestex.domain.tokens import Token, TokenRegistry
 from bestex.engine.engine import SWEEP_EVERY_S
 from bestex.ports import Commitment, TransactionStatus

@@ -9,7 +9,8 @@ from msgspec.structs import replace
 
 from bestex.domain.events import ConfirmedDetail, FailedDetail, Slice, WatchingDetail, timestamp_text
 from bestex.domain.lifecycle import Status
-from bestex.domain.orders import Order, OrderState, OrderView
+from bestex.domain.order_state import OrderState, OrderView
+from bestex.domain.orders import Order
 from bestex.domain.terms import Kind, OnSliceFailure, Terms, TimeInForce
 from bestex.domain.tokens import load_tokens
 from bestex.engine.order_log import OrderLog

@@ -8,7 +8,7 @@ from msgspec.structs import replace
 from bestex.domain.errors import JournalUnavailableError, VenueDownError
 from bestex.domain.events import StoredEvent, timestamp_text
 from bestex.domain.lifecycle import Status
-from bestex.domain.orders import OrderView
+from bestex.domain.order_state import OrderView
 from bestex.domain.terms import ExitLeg, ExitTerms, Kind, Terms, TimeInForce
 from bestex.domain.tokens import Token, load_tokens, pair_of
 from bestex.engine import open_orders

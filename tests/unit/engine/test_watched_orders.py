@@ -7,7 +7,7 @@ import pytest
 from bestex.domain.errors import SlippageExceededError
 from bestex.domain.events import Changes, Event, RoutingDetail, WatchingDetail, timestamp_text, timestamp_us
 from bestex.domain.lifecycle import Status
-from bestex.domain.orders import fold
+from bestex.domain.order_state import fold
 from bestex.domain.terms import ExitLeg, ExitTerms, Kind, Terms, TimeInForce
 from bestex.engine import watch
 from bestex.engine.errors import BadChangeError, BeyondTriggerError, NotWatchingError, PastExpiryError

@@ -7,7 +7,7 @@ import pytest
 from msgspec.structs import replace
 
 from bestex.domain.derived_ids import derived_id
-from bestex.domain.orders import OrderView
+from bestex.domain.order_state import OrderView
 from bestex.domain.terms import ExitLeg, ExitTerms, Leg, LegName
 from bestex.ordeal.kinds import check_kinds
 from bestex.ordeal.report import Findings

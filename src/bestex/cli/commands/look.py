@@ -64,7 +64,7 @@ def show(context: typer.Context, order_id: OrderId, as_json: AsJson = False) -> 
         from bestex.cli.engine_client import order_path
         from bestex.cli.views.orders import whole_order_view
         from bestex.cli.views.steps import step_of
-        from bestex.domain.orders import OrderView
+        from bestex.domain.order_state import OrderView
 
         order = await engine.get(order_path(order_id))
         history = await engine.get(order_path(order_id, "/history"))

@@ -78,7 +78,7 @@ def resolve(
     async def command(engine: "EngineClient", terminal: "Terminal") -> None:
         from bestex.cli.engine_client import order_path
         from bestex.cli.views.orders import order_view
-        from bestex.domain.orders import OrderView
+        from bestex.domain.order_state import OrderView
 
         body = {name: value for name, value in given.items() if value is not None}
         terminal.show(await engine.post(order_path(order_id, "/resolve"), body), OrderView, order_view)

@@ -48,7 +48,7 @@ async def _cancel_each(engine: "EngineClient", terminal: "Terminal", order_ids: 
     from bestex.cli.engine_client import order_path
     from bestex.cli.errors import EngineUnavailableError, ProblemError
     from bestex.cli.views.orders import cancelled_view
-    from bestex.domain.orders import OrderView
+    from bestex.domain.order_state import OrderView
 
     code = ExitCode.DONE
     for order_id in order_ids:
@@ -93,7 +93,7 @@ def change(
     async def command(engine: "EngineClient", terminal: "Terminal") -> None:
         from bestex.cli.engine_client import order_path
         from bestex.cli.views.orders import order_view
-        from bestex.domain.orders import OrderView
+        from bestex.domain.order_state import OrderView
 
         terminal.show(await engine.patch(order_path(order_id), changes), OrderView, order_view)
 

@@ -26,7 +26,7 @@ from bestex.cli.views.text import (
 from bestex.cli.views.timeline import timeline_view
 from bestex.domain.events import timestamp_text
 from bestex.domain.lifecycle import ENDS
-from bestex.domain.orders import OrderView
+from bestex.domain.order_state import OrderView
 from bestex.domain.terms import Kind
 
 WIDE: Final = 112

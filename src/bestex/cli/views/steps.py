@@ -26,7 +26,7 @@ from bestex.domain.events import (
     WatchingDetail,
 )
 from bestex.domain.lifecycle import Status
-from bestex.domain.orders import OrderView
+from bestex.domain.order_state import OrderView
 
 
 class Swap(msgspec.Struct, frozen=True):

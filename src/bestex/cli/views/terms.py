@@ -6,7 +6,7 @@ from bestex.cli.views.text import duration_text
 from bestex.domain.events import PendingDetail, Trigger
 from bestex.domain.launches import LaunchFilters
 from bestex.domain.lifecycle import Status
-from bestex.domain.orders import OrderView
+from bestex.domain.order_state import OrderView
 from bestex.domain.terms import ExitLeg, ExitTerms, Kind, Leg, OnSliceFailure, TimeInForce
 
 _BUYS_BELOW: Final = {Kind.LIMIT: True, Kind.TAKE_PROFIT: True, Kind.STOP: False}

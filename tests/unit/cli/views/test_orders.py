@@ -4,7 +4,7 @@ import msgspec
 
 from bestex.cli.answers import OrdersPage, Receipt, unix_us
 from bestex.cli.views.orders import cancelled_view, orders_view, whole_order_view
-from bestex.domain.orders import OrderView
+from bestex.domain.order_state import OrderView
 from tests.unit.cli.recorded import FAILED_ORDER, HAPPY, ORDER, ORDER_ID, RECEIPT, SIGNATURE, printed, steps
 
 NOW_US = unix_us(ORDER["createdAt"]) + 65_000_000

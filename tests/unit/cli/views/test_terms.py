@@ -8,7 +8,7 @@ import pytest
 from bestex.cli.views.terms import request_text, terms_texts, trigger_text, waits_text
 from bestex.domain.events import Trigger
 from bestex.domain.launches import FilterVerdict
-from bestex.domain.orders import OrderView
+from bestex.domain.order_state import OrderView
 from tests.unit.cli.recorded import ORDER
 
 BUY = {"side": "buy", "tokenIn": "USDC", "tokenOut": "SOL", "amount": "100"}
