@@ -93,6 +93,7 @@ class OrderState:
     """The fold of one order's events. `apply` is the only way it changes."""
 
     __slots__ = (
+        "_has_terms",
         "_pending",
         "_shown",
         "attempt",
@@ -120,6 +121,7 @@ class OrderState:
 
     def __init__(self) -> None:
         self._pending: PendingDetail | None = None
+        self._has_terms = False  # whether it demands anything that not every order does
         self.order_id = ""
         self.status: Status | None = None
         self.seq = 0
@@ -158,6 +160,7 @@ class OrderState:
         match detail:
             case PendingDetail():
                 self._pending = detail
+                self._has_terms = has_terms(detail)
                 self.order_id = event.order_id
                 self.created_us = event.at_us
                 self.created_at = timestamp_text(event.at_us)
@@ -210,7 +213,7 @@ class OrderState:
         pending = self._pending
         if pending is None:
             raise ValueError("an order without its first event has no view")
-        return self._view_with_terms(pending) if has_terms(pending) else self._view(pending)
+        return self._view_with_terms(pending) if self._has_terms else self._view(pending)
 
     def _view_with_terms(self, pending: PendingDetail) -> OrderView:
         trigger, confirmed = self.trigger, self.confirmed

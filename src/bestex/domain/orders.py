@@ -9,6 +9,7 @@ from msgspec.structs import replace
 from bestex.domain.errors import UnknownTokenError
 from bestex.domain.events import (
     Changes,
+    Detail,
     Event,
     PendingDetail,
     RoutingDetail,
@@ -165,6 +166,11 @@ def order_as_it_stands(events: list[Event], tokens: TokenRegistry) -> Order:
     for event in events:
         order = order_after(order, event)
     return order
+
+
+def changes_order(detail: Detail) -> bool:
+    """Whether `order_after` may give another order; quick, for it is asked of every event."""
+    return (type(detail) is RoutingDetail and detail.trigger is not None) or type(detail) is WatchingDetail
 
 
 def order_after(order: Order, event: Event) -> Order:

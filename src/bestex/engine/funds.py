@@ -5,11 +5,9 @@ reserved by others waits for them; what the wallet does not hold at all is left 
 """
 
 import asyncio
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import Final
-
-import msgspec
 
 from bestex.domain.events import StoredEvent
 from bestex.domain.lifecycle import ENDS, Status
@@ -19,11 +17,6 @@ from bestex.ports import Wallet
 _LETTING_GO: Final = ENDS | {Status.WATCHING}
 
 
-class Reservation(msgspec.Struct, frozen=True):
-    mint: str
-    units: int  # base units
-
-
 class Funds:
     """Reservations of one engine over one wallet."""
 
@@ -31,8 +24,8 @@ class Funds:
         """`patience_s`: how long an order waits for others to let funds go."""
         self._wallet = wallet
         self._patience_s = patience_s
-        self._held: dict[str, Reservation] = {}  # by order id
-        self._reserved: Counter[str] = Counter()  # base units by mint
+        self._held: dict[str, tuple[str, int]] = {}  # by order id: mint, base units
+        self._reserved: defaultdict[str, int] = defaultdict(int)  # base units by mint
         self._waiting: defaultdict[str, list[asyncio.Future[None]]] = defaultdict(list)  # by mint
 
     def covers(self, mint: str, units: int) -> bool | None:
@@ -43,29 +36,34 @@ class Funds:
     async def reserve(self, order: Order) -> int:
         """Reserve an order's input; what is missing of it, in base units, when others would not let go of it."""
         mint, units = order.token_in.mint, order.amount_in
-        if order.id not in self._held and self._short(mint, units):
+        if order.id in self._held:
+            return 0
+        held = self._wallet.held(mint)
+        if held is not None and held >= units > held - self._reserved[mint]:
             try:
                 async with asyncio.timeout(self._patience_s):
                     while self._short(mint, units):
                         await self._change(mint)
             except TimeoutError:
                 return units + self._reserved[mint] - (self._wallet.held(mint) or 0)
-        self.hold(order)
+        self._held[order.id] = mint, units
+        self._reserved[mint] += units
         return 0
 
     def hold(self, order: Order) -> None:
         """Reserve an order's input whatever else is reserved: it may be spent already."""
         self.release(order.id)
-        self._held[order.id] = Reservation(order.token_in.mint, order.amount_in)
+        self._held[order.id] = order.token_in.mint, order.amount_in
         self._reserved[order.token_in.mint] += order.amount_in
 
     def release(self, order_id: str) -> None:
-        reservation = self._held.pop(order_id, None)
-        if reservation is None:
+        held = self._held.pop(order_id, None)
+        if held is None:
             return
-        self._reserved[reservation.mint] -= reservation.units
+        mint, units = held
+        self._reserved[mint] -= units
         if self._waiting:
-            for waiter in self._waiting.pop(reservation.mint, ()):
+            for waiter in self._waiting.pop(mint, ()):
                 if not waiter.done():
                     waiter.set_result(None)
 

@@ -19,7 +19,7 @@ from bestex.domain.events import (
 )
 from bestex.domain.lifecycle import Status
 from bestex.domain.order_state import OrderState
-from bestex.domain.orders import Order, order_after
+from bestex.domain.orders import Order, changes_order, order_after
 from bestex.ports import Append, Clock, Journal, NewOrder
 
 
@@ -70,10 +70,14 @@ class OrderLog:
         order = self.order
         sealed = seal(order.sealed_tokens())
         first = Event(order.id, 1, Status.PENDING, 0, order.created_us, order.pending_detail(), sealed)
-        if not order.rests:
-            return self._draft((first,), new)
-        self.leased = False
-        return self._draft((first, Event(order.id, 2, Status.WATCHING, 0, order.created_us, WatchingDetail())), new)
+        events: tuple[Event, ...] = (first,)
+        if order.rests:
+            self.leased = False
+            events = (first, Event(order.id, 2, Status.WATCHING, 0, order.created_us, WatchingDetail()))
+        for event in events:
+            self.state.apply(event)
+        epoch = self.epoch if self.leased else None
+        return Append(order.id, 0, None, epoch, events, self.state.view(), new)
 
     def fire(self, trigger: Trigger) -> "asyncio.Future[int]":
         """Begin to execute a watched order: its next attempt, under a lease that is taken with it."""
@@ -110,25 +114,16 @@ class OrderLog:
         event = Event(self.order.id, state.seq + 1, status, attempt, self._clock.now_us(), detail, sealed)
         if transaction is not None:
             self.transaction = transaction
-        self._last = self._journal.append(self._draft((event,), takes_lease=takes_lease, companion=companion))
-        return self._last
-
-    def _draft(
-        self,
-        events: tuple[Event, ...],
-        new: NewOrder | None = None,
-        *,
-        takes_lease: bool = False,
-        companion: Append | None = None,
-    ) -> Append:
-        """The rows that bring the order to where it is after `events`, as it is from now on."""
-        state = self.state
         base_seq, base_status = state.seq, state.status
-        for event in events:
-            state.apply(event)
+        state.apply(event)
+        if changes_order(detail):
             self.order = order_after(self.order, event)
         epoch = self.epoch if self.leased else None
-        return Append(self.order.id, base_seq, base_status, epoch, events, state.view(), new, takes_lease, companion)
+        view = state.view()
+        self._last = self._journal.append(
+            Append(event.order_id, base_seq, base_status, epoch, (event,), view, None, takes_lease, companion)
+        )
+        return self._last
 
     def check(self) -> None:
         """Raise `AppendRefusedError` when an earlier row is known to have been refused."""

@@ -83,6 +83,7 @@ class Watch:
         self._to_expire: dict[str, None] = {}
         self._moves: list[set[str]] = []  # one for each that reads orders now: those that have moved on since
         self._wake = asyncio.Event()
+        self._in_use = False  # whether any order has ever rested here: else commits are of no concern
 
     def __len__(self) -> int:
         """How many rest, as far as they stand in an index."""
@@ -115,6 +116,7 @@ class Watch:
 
     def rest(self, log: OrderLog) -> None:
         """Watch an order that has just come to rest: it is on disk."""
+        self._in_use = True
         order = log.order
         if order.kind is Kind.TWAP:
             self._slicer.rest(log)
@@ -125,6 +127,7 @@ class Watch:
 
     def refresh(self, order_id: str, seconds: float = 0.0) -> None:
         """Read an order anew, after a while, and watch it if it rests."""
+        self._in_use = True
         self._prices.settled(order_id)
         if seconds > 0:
             self._pauses.at(self._clock.now_us() + round(seconds * 1e6), order_id)
@@ -136,6 +139,7 @@ class Watch:
         """Take up every order that rests in the journal; how many. Raises `JournalError`."""
         await self._prices.load_marks()
         total = await self._journal.count_resting()
+        self._in_use = self._in_use or total > 0
         taken = 0
         after: str | None = None
         self._prices.collect_anew()
@@ -174,6 +178,8 @@ class Watch:
 
     def committed(self, events: Sequence[StoredEvent]) -> None:
         """Follow what others do to watched orders; a listener of the journal."""
+        if not self._in_use:
+            return
         self._slicer.committed(events)
         for stored in events:
             event = stored.event
