@@ -38,6 +38,7 @@ class ChildrenChecks:
         self._findings = findings
         self._account = account
         self._families: dict[str, _Family] = {}  # by the order that they belong to
+        self._received: dict[str, int] = {}  # the most that an order was said to have received, where that changed
 
     def begins(self, row: LogRow, pending: PendingDetail) -> None:
         """An order's first event."""
@@ -60,10 +61,14 @@ class ChildrenChecks:
                 self._add(Kind.SLICES_EXCEED_ORDER, row, what)
             return
         confirmed = parent.state.confirmed
-        received = "0" if confirmed is None or confirmed.amount_out is None else confirmed.amount_out
-        if family.amount > _units(received):
-            what = f"makes the exits of order {parent_id} {_text(family.amount)}: it has received {received}"
+        received = max(_units(confirmed.amount_out if confirmed else None), self._received.get(parent_id, 0))
+        if family.amount > received:
+            what = f"makes the exits of order {parent_id} {_text(family.amount)}: it has received {_text(received)}"
             self._add(Kind.EXIT_EXCEEDS_ENTRY, row, what)
+
+    def lands_again(self, order_id: str, before: str | None) -> None:
+        """A fork has an order receive another amount than `before`, for which its exits may have been made already."""
+        self._received[order_id] = max(self._received.get(order_id, 0), _units(before))
 
     def fires(self, row: LogRow, trigger: Trigger, pending: PendingDetail | None) -> None:
         """A watched order's trigger: an exit's may name a smaller amount, never a larger one."""

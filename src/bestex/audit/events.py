@@ -127,6 +127,8 @@ class EventChecks:
             case ConfirmedDetail():
                 if state.confirmed is None and account.pending is not None and account.pending.kind == OrderKind.TWAP:
                     self._children.ends_sliced(row, detail)
+                elif state.confirmed is not None and detail.amount_out is not None:
+                    self._children.lands_again(row.order_id, state.confirmed.amount_out)
             case FailedDetail():
                 self._check_given_up(row, state.submitted, detail.attempts)
             case _:

@@ -66,6 +66,13 @@ async def test_a_day_of_all_that_watched_orders_may_go_through_is_clean(day: Tra
     assert counted[Check.CHILDREN] == 7
 
 
+async def test_exits_may_be_for_what_their_entry_had_received_before_a_fork(day: TradingDay) -> None:
+    entry = day.order().route().sign().land().confirm(amount_out="151.2").note("lost")
+    entry.add(Status.CONFIRMED, ConfirmedDetail(commitment="finalized", amount_in="1.5", amount_out="151.1"))
+    entry.exits(amount="151.2")
+    assert (await day.records().audit()).findings == []
+
+
 async def test_a_settled_watched_order_comes_back_whole_from_its_packing(day: TradingDay) -> None:
     order = day.order(Kind.STOP, trigger_price="90", parent_id="another").fire().sign().give_back()
     order.wait(WatchingDetail(changes=Changes(trigger_price="95"), cancel_requested=True)).cancel()
