@@ -57,11 +57,10 @@ class FamilyChecks:
     ) -> None:
         exits = self._exits.setdefault(parent.id, [])
         exits.append(known)
-        with_it = any(event.order_id == parent.id and event.status is Status.CONFIRMED for event in events)
+        confirmed = next((event.detail for event in events if _confirms(event, parent.id)), None)
         what = f"order {parent.id} confirms in another commit, or has {len(exits)} exits"
-        self._checks.check(_I.EXITS_WITH_ENTRY, with_it and len(exits) == 1, what, known.id)
-        confirmed = parent.state.confirmed
-        received = confirmed.amount_out if confirmed is not None else None
+        self._checks.check(_I.EXITS_WITH_ENTRY, confirmed is not None and len(exits) == 1, what, known.id)
+        received = confirmed.amount_out if isinstance(confirmed, ConfirmedDetail) else None
         true = (
             received is not None
             and order.amount_in == parse_amount(received, order.token_in.decimals)
@@ -145,6 +144,11 @@ class FamilyChecks:
             self._checks.check(
                 _I.SLICES_ADD_UP, true, f"it ended as {parent.state.status}, {filled} slices filled", parent_id
             )
+
+
+def _confirms(event: Event, order_id: str) -> bool:
+    """Whether it is that order's first `confirmed`: in the same commit it may have landed again, for another amount."""
+    return event.order_id == order_id and isinstance(event.detail, ConfirmedDetail) and event.detail.tx_hash is not None
 
 
 def _is_filled(known: KnownOrder) -> bool:
