@@ -155,6 +155,7 @@ class Engine:
         recovered = Recovered()
         found: list[OrderLog] = []  # gone on with once all are there: their execution would slow the rest down
         self._recovering = True
+        self.funds.taking_over()
         try:
             while claimed := await self._claim_patiently(found, recovered):
                 recovered.orders += claimed
@@ -164,6 +165,7 @@ class Engine:
             self._recovering = False
             for log in found:
                 self._go_on(log)
+            self.funds.taken_over()
         return recovered
 
     async def _claim_patiently(self, found: list[OrderLog], recovered: Recovered) -> int:

@@ -27,6 +27,16 @@ class Funds:
         self._held: dict[str, tuple[str, int]] = {}  # by order id: mint, base units
         self._reserved: defaultdict[str, int] = defaultdict(int)  # base units by mint
         self._waiting: defaultdict[str, list[asyncio.Future[None]]] = defaultdict(list)  # by mint
+        self._complete = asyncio.Event()  # cleared while orders are taken over, whose transactions may be spending
+        self._complete.set()
+
+    def taking_over(self) -> None:
+        """Have nothing reserved until it is known what a dead engine's orders may be spending."""
+        self._complete.clear()
+
+    def taken_over(self) -> None:
+        """All of that is held here."""
+        self._complete.set()
 
     def covers(self, mint: str, units: int) -> bool | None:
         """Whether the wallet holds so much that no executing order is about to spend; None where that is not known."""
@@ -35,6 +45,7 @@ class Funds:
 
     async def reserve(self, order: Order) -> int:
         """Reserve an order's input; what is missing of it, in base units, when others would not let go of it."""
+        await self._complete.wait()
         mint, units = order.token_in.mint, order.amount_in
         if order.id in self._held:
             return 0

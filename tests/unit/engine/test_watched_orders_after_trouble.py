@@ -9,7 +9,7 @@ from bestex.domain.events import WatchingDetail, timestamp_text
 from bestex.domain.lifecycle import Status
 from bestex.domain.terms import Kind, TimeInForce
 from bestex.ports import Append, Lease
-from tests.support.small_engine import SmallEngine, small_engine
+from tests.support.small_engine import SOL_USDC, SmallEngine, small_engine
 
 _S = Status
 AWAY = JournalUnavailableError("the database is away")
@@ -142,6 +142,22 @@ async def test_an_order_that_is_cancelled_during_a_rebuild_is_not_watched() -> N
             next_one.journal.tells_more_resting.set()
             await next_one.until(again.done)
             assert len(next_one.engine.watch) == 0
+
+
+async def test_a_new_order_does_not_count_on_what_a_dead_engines_order_may_be_spending() -> None:
+    async with small_engine() as small:
+        small.wallet.units[SOL_USDC.base.mint] = 2_000_000_000
+        small.chain.lands = False
+        await small.left_by_the_dead(_S.PENDING, _S.ROUTING, _S.BUILDING, _S.SUBMITTED)
+        small.journal.trouble["claim"] = [AWAY]
+        recovering = asyncio.create_task(small.engine.recover())
+        order_id = await small.order()
+        await small.clock.advance(0.2)
+        assert not recovering.done()
+        assert (await small.view(order_id)).status == _S.ROUTING
+        await small.until(recovering.done)
+        await small.clock.advance(0.2)
+        assert (await small.view(order_id)).status == _S.ROUTING
 
 
 async def test_a_price_that_got_old_before_the_order_was_read_fires_nothing() -> None:
