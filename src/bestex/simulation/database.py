@@ -77,7 +77,9 @@ class DatabaseServer:
         self._away_until = 0.0
 
     def claim_is_lost(self) -> bool:
-        return self._luck.strikes("claim_lost")
+        lost = self._luck.strikes("claim_lost")
+        self.referee.funds.is_blind |= lost
+        return lost
 
     def receive(
         self, engine_id: str, number: int, rows: Sequence[MergedRows], answer: "asyncio.Future[Verdict]"

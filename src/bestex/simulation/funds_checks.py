@@ -22,6 +22,7 @@ class FundsChecks:
 
     def __init__(self, checks: Checks, orders: KnownOrders, ledger: LedgerWatch) -> None:
         self.wallet: Wallet | None = None  # what it shows is ahead of the ledger
+        self.is_blind = False  # an engine was given orders and does not know it: for a while it counts without them
         self._checks = checks
         self._orders = orders
         self._ledger = ledger
@@ -29,7 +30,7 @@ class FundsChecks:
     def built(self, known: KnownOrder) -> None:
         """A venue was chosen for the order."""
         order, wallet = known.order, self.wallet
-        if order is None or wallet is None or order.token_in.mint in self._ledger.undone:
+        if self.is_blind or order is None or wallet is None or order.token_in.mint in self._ledger.undone:
             return
         mint = order.token_in.mint
         shown = wallet.held(mint) or 0
