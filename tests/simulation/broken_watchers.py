@@ -157,6 +157,10 @@ def repeat_a_slice_after_a_crash(patch: pytest.MonkeyPatch) -> None:
 
 
 def reserve_no_funds(patch: pytest.MonkeyPatch) -> None:
+    async def reserve(self: Funds, order: Order) -> int:
+        return 0
+
+    patch.setattr(Funds, "reserve", reserve)
     patch.setattr(Funds, "hold", lambda self, order: None)
 
 
