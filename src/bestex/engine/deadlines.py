@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from bestex.ports import Clock
+from bestex.waiting import sleep_or
 
 MAX_DUE: Final = 1_000  # keys handed over at a time
 MAX_STALE: Final = 1_000  # forgotten times that the heap may hold beside as many as there are keys
@@ -64,16 +65,6 @@ class Deadlines:
                 self._due(keys)
                 await asyncio.sleep(0)
             elif heap:
-                await self._sleep_or_earlier(min((heap[0][0] - now_us) / 1e6, MAX_SLEEP_S))
+                await sleep_or(self._clock, min((heap[0][0] - now_us) / 1e6, MAX_SLEEP_S), self._earlier)
             else:
                 await self._earlier.wait()
-
-    async def _sleep_or_earlier(self, seconds: float) -> None:
-        sleeping = asyncio.ensure_future(self._clock.sleep(seconds))
-        waiting = asyncio.ensure_future(self._earlier.wait())
-        try:
-            await asyncio.wait((sleeping, waiting), return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            sleeping.cancel()
-            waiting.cancel()
-            await asyncio.gather(sleeping, waiting, return_exceptions=True)

@@ -7,6 +7,7 @@ from itertools import count
 from typing import Final
 
 from bestex.ports import Clock
+from bestex.waiting import sleep_or
 
 MAX_ENTRIES: Final = 50_000
 
@@ -42,16 +43,6 @@ class Agenda:
                 heapq.heappop(entries)[2]()
             self._earlier.clear()
             if entries:
-                await self._sleep_or_earlier((entries[0][0] - now_us) / 1e6)
+                await sleep_or(self._clock, (entries[0][0] - now_us) / 1e6, self._earlier)
             else:
                 await self._earlier.wait()
-
-    async def _sleep_or_earlier(self, seconds: float) -> None:
-        sleeping = asyncio.ensure_future(self._clock.sleep(seconds))
-        waiting = asyncio.ensure_future(self._earlier.wait())
-        try:
-            await asyncio.wait((sleeping, waiting), return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            sleeping.cancel()
-            waiting.cancel()
-            await asyncio.gather(sleeping, waiting, return_exceptions=True)
