@@ -6,6 +6,7 @@ import msgspec
 from litestar import Controller, Request, get
 from litestar.di import NamedDependency
 from litestar.params import FromQuery
+from msgspec.structs import asdict
 
 from bestex.api.problems import ProblemError
 from bestex.api.requests import read_launches_query, read_query
@@ -36,8 +37,8 @@ class SinceListed(msgspec.Struct, frozen=True, rename="camel"):
     change_percent: float
 
 
-class LaunchBody(msgspec.Struct, frozen=True, rename="camel"):
-    """One pool that was seen."""
+class LaunchedPool(msgspec.Struct, frozen=True, rename="camel"):
+    """A pool of a launched token."""
 
     mint: str
     name: str  # what it calls itself
@@ -46,16 +47,36 @@ class LaunchBody(msgspec.Struct, frozen=True, rename="camel"):
     pool: str
     quote: str  # symbol of what it is sold for
     listed_at: str
-    seen_at: str
     slot: int
     migrated_from: str | None  # the venue it was at before
     measured: Measured
+
+
+class LaunchBody(LaunchedPool, frozen=True, rename="camel"):
+    """One pool that was seen, and what was thought of it."""
+
+    seen_at: str
     verdicts: tuple[FilterSetVerdict, ...]
     bought_by: int  # orders that fired on it
     since_listed: SinceListed | None  # null where there is no price
 
 
-def measured(launch: Launch) -> Measured:
+def launched_pool(launch: Launch) -> LaunchedPool:
+    return LaunchedPool(
+        mint=launch.token.mint,
+        name=launch.name,
+        ticker=launch.ticker,
+        venue=launch.venue,
+        pool=launch.pool,
+        quote=launch.quote.symbol,
+        listed_at=timestamp_text(launch.listed_us),
+        slot=launch.slot,
+        migrated_from=launch.migrated_from,
+        measured=_measured(launch),
+    )
+
+
+def _measured(launch: Launch) -> Measured:
     return Measured(
         format_amount(launch.liquidity, launch.quote.decimals),
         launch.mint_authority_revoked,
@@ -86,19 +107,9 @@ class LaunchReader:
         return LaunchPage([self._body(record) for record in records], cursor)
 
     def _body(self, record: LaunchRecord) -> LaunchBody:
-        launch = record.launch
         return LaunchBody(
-            mint=launch.token.mint,
-            name=launch.name,
-            ticker=launch.ticker,
-            venue=launch.venue,
-            pool=launch.pool,
-            quote=launch.quote.symbol,
-            listed_at=timestamp_text(launch.listed_us),
+            **asdict(launched_pool(record.launch)),
             seen_at=timestamp_text(record.seen_us),
-            slot=launch.slot,
-            migrated_from=launch.migrated_from,
-            measured=measured(launch),
             verdicts=record.verdicts,
             bought_by=record.bought_by,
             since_listed=self._since_listed(record),

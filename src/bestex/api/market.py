@@ -9,13 +9,12 @@ from litestar.params import FromQuery
 
 from bestex.api.execute import require_json
 from bestex.api.fields import MAX_BODY_BYTES
-from bestex.api.launches import Measured, measured
+from bestex.api.launches import LaunchedPool, launched_pool
 from bestex.api.problems import FieldProblem, ProblemError
 from bestex.api.requests import read_faults, read_funding, read_query, read_quote_query
 from bestex.api.sim_requests import read_launch_wish, read_migration, read_price_move
 from bestex.domain.errors import ChainUnreachableError
-from bestex.domain.events import QuoteRecord, timestamp_text
-from bestex.domain.launches import Launch
+from bestex.domain.events import QuoteRecord
 from bestex.domain.money import format_amount
 from bestex.domain.route import QuoteRequest
 from bestex.domain.tokens import Token, TokenRegistry, pair_of
@@ -57,21 +56,6 @@ class Faults(msgspec.Struct, frozen=True):
 class PriceMove(msgspec.Struct, frozen=True):
     pair: str
     percent: float
-
-
-class LaunchedPool(msgspec.Struct, frozen=True, rename="camel"):
-    """A pool of a launched token, as it looks now."""
-
-    mint: str
-    name: str  # what it calls itself
-    ticker: str
-    venue: str
-    pool: str
-    quote: str  # symbol of what it is sold for
-    listed_at: str
-    slot: int
-    migrated_from: str | None  # the venue it was at before
-    measured: Measured
 
 
 class MarketReader:
@@ -181,7 +165,7 @@ class SimulationRoutes(Controller):
         """What is not said is drawn at random: `{}` may be a bad one."""
         wish = read_launch_wish(await _json_body(request), market.router.venue_names)
         try:
-            return _launched(await market.simulated().launch(wish))
+            return launched_pool(await market.simulated().launch(wish))
         except ValueError as error:
             raise ProblemError("validation", str(error)) from error
 
@@ -189,7 +173,7 @@ class SimulationRoutes(Controller):
     async def migrate(self, request: Request[Any, Any, Any], market: NamedDependency[MarketReader]) -> LaunchedPool:
         mint = read_migration(await _json_body(request))
         try:
-            return _launched(await market.simulated().migrate(mint))
+            return launched_pool(await market.simulated().migrate(mint))
         except ValueError as error:
             problem = FieldProblem(str(error), "/mint")
             raise ProblemError("validation", "1 field is bad", (problem,)) from error
@@ -199,21 +183,6 @@ class SimulationRoutes(Controller):
         simulation = market.simulated()
         await simulation.reset()
         return await simulation.status()
-
-
-def _launched(launch: Launch) -> LaunchedPool:
-    return LaunchedPool(
-        mint=launch.token.mint,
-        name=launch.name,
-        ticker=launch.ticker,
-        venue=launch.venue,
-        pool=launch.pool,
-        quote=launch.quote.symbol,
-        listed_at=timestamp_text(launch.listed_us),
-        slot=launch.slot,
-        migrated_from=launch.migrated_from,
-        measured=measured(launch),
-    )
 
 
 async def _json_body(request: Request[Any, Any, Any]) -> bytes:
