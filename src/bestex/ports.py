@@ -58,6 +58,13 @@ class NewOrder(msgspec.Struct, frozen=True):
     parent_id: str | None = None  # the sliced order or the entry that it belongs to
 
 
+class BookLease(msgspec.Struct, frozen=True):
+    """The right of one process to fire what waits in a book."""
+
+    key: str  # a pair's name, or what the snipers and the switches have instead
+    epoch: int  # raised with every change of owner
+
+
 class Append(msgspec.Struct, frozen=True):
     """Rows for one order, appended all or none."""
 
@@ -70,6 +77,8 @@ class Append(msgspec.Struct, frozen=True):
     new: NewOrder | None = None  # for the append that begins with `pending`
     takes_lease: bool = False  # take the lease of a watched order that fires; `lease_epoch` is then one above the row's
     companion: "Append | None" = None  # a new order, stored in the same commit, and only if these rows are
+    fence: BookLease | None = None  # stored only while this engine owns that book under that epoch
+    run_after_us: int | None = None  # the lease is let go; nobody takes the order up before, Unix microseconds
 
 
 class OrderRow(msgspec.Struct, frozen=True):
@@ -125,6 +134,20 @@ class LogHead(msgspec.Struct, frozen=True):
     journal_id: str  # which log
     position: int  # of its last row; 0 when empty
     hash: bytes  # of that row
+
+
+class EngineMode(StrEnum):
+    """What a process does with the orders over its database."""
+
+    INLINE = "inline"  # everything, alone
+    API = "api"  # accepts them
+    WORKER = "worker"  # executes them
+    WATCHER = "watcher"  # fires those that are watched
+
+    @property
+    def executes(self) -> bool:
+        """Whether it holds leases: what the others accept or fire is nobody's until a worker claims it."""
+        return self in (EngineMode.INLINE, EngineMode.WORKER)
 
 
 class HaltCause(StrEnum):
@@ -192,6 +215,15 @@ class Journal(Protocol):
 
         Not those of watched ones: who fires one takes its lease.
         """
+
+    async def claim_waiting(self, limit: int) -> list[Lease]:
+        """Take the leases of orders that nobody holds and that are due, the most urgent first."""
+
+    async def claim_these(self, order_ids: Sequence[str]) -> list[Lease]:
+        """Of these orders, take the leases of those that nobody holds and that are due."""
+
+    async def hand_back(self, leases: Sequence[Lease]) -> None:
+        """Let go of leases, so that others may take the orders up; one that is another's by now stays as it is."""
 
     async def unsettled(self) -> int:
         """How many orders are not settled and not watched."""

@@ -81,7 +81,7 @@ class OnPostgres:
         journal = PostgresJournal(through or self.dsn, str(uuid.uuid4()), SystemClock())
         life = await self.life()
         await life.execute(QUERIES["enrol_engine"], journal.engine_id, "inline", "a test's engine")
-        await life.execute(QUERIES["enrol_writer"], journal.engine_id)
+        await life.execute(QUERIES["enrol_writer"], journal.engine_id, "inline")
         self._journals.append(journal)
         self.writers.start(journal)
         return journal

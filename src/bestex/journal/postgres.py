@@ -133,6 +133,11 @@ def _duplicate(holders: Sequence[asyncpg.Record], new: NewOrder) -> DuplicateKey
     return DuplicateKeyError(str(holders[0]["id"]), same)
 
 
+def _urgent_first(rows: Sequence[asyncpg.Record]) -> list[Lease]:
+    urgent_first = sorted(rows, key=lambda row: (row["priority"], row["id"]))
+    return [Lease(str(row["id"]), row["lease_epoch"]) for row in urgent_first]
+
+
 class PostgresJournal:
     """`Journal` on PostgreSQL for one engine."""
 
@@ -238,6 +243,16 @@ class PostgresJournal:
     async def claim(self, limit: int) -> list[Lease]:
         rows = await self._fetch("claim", self.engine_id, ENGINE_TTL, limit)
         return sorted((Lease(str(row["id"]), row["lease_epoch"]) for row in rows), key=lambda lease: lease.order_id)
+
+    async def claim_waiting(self, limit: int) -> list[Lease]:
+        return _urgent_first(await self._fetch("claim_waiting", self.engine_id, limit))
+
+    async def claim_these(self, order_ids: Sequence[str]) -> list[Lease]:
+        return _urgent_first(await self._fetch("claim_these", self.engine_id, list(order_ids)))
+
+    async def hand_back(self, leases: Sequence[Lease]) -> None:
+        ids, epochs = [lease.order_id for lease in leases], [lease.epoch for lease in leases]
+        await self._fetch("hand_back", self.engine_id, ids, epochs)
 
     async def unsettled(self) -> int:
         [row] = await self._fetch("unsettled")
