@@ -31,7 +31,8 @@ from bestex.api.stream import EntryStream, OpenStreams, StatusStream
 from bestex.config import Settings, unknown_settings
 from bestex.domain.errors import BestexError, EngineFencedError
 from bestex.domain.tokens import TokenRegistry, load_tokens
-from bestex.engine.engine import Engine, EngineLimits
+from bestex.engine.engine import Engine
+from bestex.engine.execution import EngineLimits
 from bestex.engine.intake import IntakeLimits
 from bestex.engine.landing import LandingLimits
 from bestex.engine.operator import Operator

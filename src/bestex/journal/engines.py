@@ -1,8 +1,8 @@
 """Which engine lives on a database: enrolment, signs of life, and taking a dead one's place.
 
-An inline engine does everything and has its database for itself; apis, workers and watchers share one. An engine is dead
-when it has been silent for `ENGINE_TTL`, or at once when the connection that gave its signs of life is gone from a
-server that has not restarted since.
+An inline engine does everything and has its database for itself; apis, workers and watchers share one. An engine is
+dead when it has been silent for `ENGINE_TTL`, or at once when the connection that gave its signs of life is gone from
+a server that has not restarted since.
 """
 
 import asyncio
