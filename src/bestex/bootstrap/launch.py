@@ -44,7 +44,7 @@ def launch(make: MakeProcess, *needed: str, **overrides: object) -> int:
     except ValidationError as error:
         for each in error.errors():
             where = f"{shown_name('_'.join(str(part) for part in each['loc']))}: " if each["loc"] else ""
-            _complain(f"{where}{each['msg']}")
+            _complain(f"{where}{each['msg'].removeprefix('Value error, ')}")
         return EXIT_BAD_SETTINGS
     except _BadSettingError as error:
         _complain(str(error))
