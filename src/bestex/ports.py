@@ -4,7 +4,7 @@ Each port has one contract suite in `tests/contracts` that every adapter passes.
 """
 
 from asyncio import Future
-from collections.abc import Callable, Container, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Container, Coroutine, Iterable, Mapping, Sequence
 from enum import StrEnum
 from typing import Any, Protocol
 
@@ -313,7 +313,10 @@ class MarketData(Protocol):
     def on_tick(self, listener: TickListener) -> None: ...
 
     def latest(self, pair: Pair) -> Tick | None:
-        """Prices as they are known without waiting; None where none are."""
+        """Prices as they are known without waiting; None where none are, as of pairs that are not followed."""
+
+    async def read(self, pair: Pair) -> Tick | None:
+        """Prices as of now, asked for: also of pairs that nobody follows; None where there are none."""
 
     def on_launch(self, listener: LaunchListener) -> None:
         """Have `listener` called with each new pool, and each that moved to another venue, once it is seen."""
@@ -322,7 +325,10 @@ class MarketData(Protocol):
         """The pool of a launch measured anew; None when it is not known."""
 
     async def launches(self, since_us: int, limit: int) -> list[Launch]:
-        """Pools listed at `since_us` or later, oldest first: what a dead engine did not see."""
+        """Pools listed at `since_us` or later, oldest first: what a dead engine did not see.
+
+        Raises `ChainUnreachableError`.
+        """
 
 
 class HighWater(msgspec.Struct, frozen=True):
@@ -405,7 +411,7 @@ class Venue(Protocol):
         Raises what `quote` raises.
         """
 
-    async def quote(self, request: QuoteRequest) -> Quote:
+    def quote(self, request: QuoteRequest) -> Awaitable[Quote]:
         """`NoRouteError` when it has no pool that can fill it, `VenueDownError` when it is broken."""
 
     async def build(self, request: SwapRequest) -> SignedTransaction:

@@ -124,6 +124,14 @@ class ProcessMarketData:
             self._firings.price_shown(tick)
         return tick
 
+    async def read(self, pair: Pair) -> Tick | None:
+        await self._process.at("before a price")
+        tick = await self._market.read(pair)
+        if tick is not None:
+            self._firings.price_shown(tick)
+        await self._process.at("after a price")
+        return tick
+
     def on_launch(self, listener: LaunchListener) -> None:
         self._market.on_launch(self._while_alive(listener, self._firings.launch_shown))
 
