@@ -24,7 +24,7 @@ from bestex.ambient import SystemClock, SystemIds
 from bestex.api.app import Application
 from bestex.api.execute import OrderEntry
 from bestex.api.guard import Guard
-from bestex.api.server import HttpServer
+from bestex.api.server import HttpProtocol, HttpServer
 from bestex.api.stream import OpenStreams
 from bestex.domain.events import StoredEvent, ends
 from bestex.domain.tokens import load_tokens
@@ -199,8 +199,8 @@ async def _exchange(pipeline: Pipeline, requests: Sequence[bytes], expected: byt
     config = pipeline.server.config
     if not config.loaded:
         config.load()
-    protocol = config.http_protocol_class(config, ServerState(), {})
-    protocol.connection_made(wire)
+    protocol = HttpProtocol(config, ServerState(), {})
+    protocol.connection_made(wire)  # type: ignore[arg-type] # as much of a transport as it uses
     loop = asyncio.get_running_loop()
     done = loop.create_future()
     left = iter(requests)
@@ -237,7 +237,9 @@ def by_intake(pipeline: Pipeline) -> Callable[[int], Coroutine[Any, Any, None]]:
 async def run(arguments: argparse.Namespace) -> list[float]:
     pipeline = await build(arguments.commit_ms / 1000)
     size = arguments.batch
-    entry = {"http": by_http, "batch": lambda each: by_batch(each, size), "intake": by_intake}[arguments.entry](pipeline)
+    entry = {"http": by_http, "batch": lambda each: by_batch(each, size), "intake": by_intake}[arguments.entry](
+        pipeline
+    )
     await pipeline.drive(WARM_UP_ORDERS, entry, arguments.width if arguments.entry != "batch" else 1)
     gc.collect()
     gc.freeze()

@@ -69,7 +69,7 @@ class _CorkedTransport:
         return getattr(self._transport, name)
 
 
-class _Protocol(HttpToolsProtocol):
+class HttpProtocol(HttpToolsProtocol):
     """uvicorn's HTTP protocol on a corked transport, and the WebSockets that connections are upgraded to.
 
     The head of a request has an end here: httptools itself reads and keeps headers of any length.
@@ -112,7 +112,7 @@ class HttpServer:
         self.config = uvicorn.Config(
             app,
             loop="none",
-            http=_Protocol,
+            http=HttpProtocol,
             ws="websockets-sansio",
             ws_max_size=MAX_BODY_BYTES,
             ws_ping_interval=PING_EVERY_S,
