@@ -414,6 +414,12 @@ class Venue(Protocol):
     def quote(self, request: QuoteRequest) -> Awaitable[Quote]:
         """`NoRouteError` when it has no pool that can fill it, `VenueDownError` when it is broken."""
 
+    def build_at_once(self, request: SwapRequest) -> SignedTransaction | None:
+        """A signed swap made of what the venue knows already, without waiting; None when it has to wait: then `build`.
+
+        Raises what `build` raises.
+        """
+
     async def build(self, request: SwapRequest) -> SignedTransaction:
         """Build, simulate and sign a swap.
 
@@ -466,6 +472,12 @@ class Balance(msgspec.Struct, frozen=True):
 
 class Chain(Protocol):
     """What transactions are sent to. Every method raises `ChainUnreachableError` when it does not answer."""
+
+    def send_at_once(self, transaction: SignedTransaction) -> bool:
+        """Hand over the signed bytes without waiting; False when that has to wait: then `send`.
+
+        Raises what `send` raises.
+        """
 
     async def send(self, transaction: SignedTransaction) -> None:
         """Hand over the signed bytes. No error means nothing but that the endpoint took them."""

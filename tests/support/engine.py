@@ -488,6 +488,9 @@ class _GatedVenue:
         await self._gates.passed("quote")
         return await self._venue.quote(request)
 
+    def build_at_once(self, request: SwapRequest) -> SignedTransaction | None:
+        return None
+
     async def build(self, request: SwapRequest) -> SignedTransaction:
         await self._gates.passed("build")
         return await self._venue.build(request)
@@ -497,6 +500,9 @@ class _GatedChain:
     def __init__(self, chain: Chain, gates: Gates) -> None:
         self._chain = chain
         self._gates = gates
+
+    def send_at_once(self, transaction: SignedTransaction) -> bool:
+        return False
 
     async def send(self, transaction: SignedTransaction) -> None:
         await self._gates.passed("send")

@@ -36,6 +36,20 @@ class Router:
     def venue_names(self) -> tuple[str, ...]:
         return tuple(self._venues)
 
+    def route_at_once(self, request: QuoteRequest) -> Chosen | None:
+        """The choice where every venue quotes without waiting; None: ask by `route`, which says why there is none."""
+        answers: list[Answer] = []
+        for name, venue in self._venues.items():
+            try:
+                quote = venue.quote_at_once(request)
+            except Exception:  # noqa: BLE001 -- `route` meets it again, and keeps it for the receipt
+                return None
+            if quote is None:
+                return None
+            answers.append(Answer(name, 0.0, quote))
+        choice = choose(answers, request.token_out, self._clock.now_us())
+        return choice if isinstance(choice, Chosen) else None
+
     async def route(self, request: QuoteRequest) -> Chosen | NotChosen:
         """The choice among all venues' answers. Never raises for what a venue does."""
         answers = await self._ask_all(request)

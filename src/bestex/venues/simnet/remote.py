@@ -34,6 +34,9 @@ class RemoteVenue:
         connection = self._connection
         return connection.ask(wire.AskQuote(connection.number(), self.name, request), VenueDownError)
 
+    def build_at_once(self, request: SwapRequest) -> SignedTransaction | None:
+        return None
+
     async def build(self, request: SwapRequest) -> SignedTransaction:
         connection = self._connection
         answer = connection.ask(wire.Build(connection.number(), self.name, request), VenueDownError)
@@ -48,6 +51,9 @@ class RemoteChain:
         self._connection = connection
         self._listeners: list[Callable[[Sequence[str]], None]] = []
         connection.on_connect.append(self._follow)
+
+    def send_at_once(self, transaction: SignedTransaction) -> bool:
+        return False
 
     async def send(self, transaction: SignedTransaction) -> None:
         connection = self._connection
