@@ -38,7 +38,7 @@ from bestex.engine.landing import LandingLimits
 from bestex.engine.operator import Operator
 from bestex.engine.rearming import RearmPolicy
 from bestex.engine.retry import RetryPolicy
-from bestex.hub import LocalHub
+from bestex.hub.local import LocalHub
 from bestex.journal.connections import LOST
 from bestex.journal.embedded import EmbeddedPostgres, EmbeddedPostgresError
 from bestex.journal.engines import Enrolment
