@@ -4,7 +4,7 @@ Each port has one contract suite in `tests/contracts` that every adapter passes.
 """
 
 from asyncio import Future
-from collections.abc import Awaitable, Callable, Container, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Container, Coroutine, Iterable, Mapping, Sequence
 from enum import StrEnum
 from typing import Any, Protocol
 
@@ -196,6 +196,9 @@ class Journal(Protocol):
 
     async def feed(self, after_position: int, limit: int) -> list[StoredEvent]:
         """The log behind a position, in commit order."""
+
+    async def feed_of(self, order_ids: Collection[str], after: int, to: int) -> list[StoredEvent]:
+        """Of the log behind one position up to another, the events of these orders, in commit order."""
 
     async def head(self) -> int:
         """The position of the last committed event; 0 when empty."""

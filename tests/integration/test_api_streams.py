@@ -22,7 +22,7 @@ from bestex.api.following import follow_all, follow_order
 from bestex.domain.errors import NotFoundError
 from bestex.domain.events import StoredEvent
 from bestex.domain.lifecycle import Status
-from bestex.hub import LocalHub
+from bestex.hub.local import LocalHub
 from bestex.ports import Journal
 from tests.support.engine import (
     ENDED,

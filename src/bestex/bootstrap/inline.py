@@ -19,7 +19,7 @@ from bestex.config import Settings
 from bestex.domain.tokens import TokenRegistry
 from bestex.engine.engine import Engine
 from bestex.engine.operator import Operator
-from bestex.hub import LocalHub
+from bestex.hub.local import LocalHub
 from bestex.journal.embedded import EmbeddedPostgres
 from bestex.journal.trigger_store import PostgresTriggerStore
 from bestex.observability import Metrics, RecoveryProgress

@@ -7,7 +7,7 @@ from bestex.domain.events import SignedTransaction, StoredEvent
 from bestex.domain.launches import Launch
 from bestex.domain.route import Fill, Quote, QuoteRequest, SwapRequest
 from bestex.domain.tokens import Pair
-from bestex.hub import LocalHub
+from bestex.hub.local import LocalHub
 from bestex.ports import (
     BlockHeight,
     Chain,
