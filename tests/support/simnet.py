@@ -3,7 +3,7 @@
 import asyncio
 import socket
 from collections.abc import AsyncIterator, Callable
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 from typing import cast
 
 import pytest
@@ -85,6 +85,57 @@ class ServedWorld(World):
             await self._remote.close()
         await self.kill()
         await self.served.close()
+
+
+class Gate:
+    """Forwards bytes to the server, until it is told to hold the answers back or to cut the connections."""
+
+    def __init__(self, port: int) -> None:
+        self._server_port = port
+        self._writers: set[asyncio.StreamWriter] = set()
+        self._open = asyncio.Event()
+        self._open.set()
+        self.port = 0
+        self.sent = 0  # bytes that clients sent
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator["Gate"]:
+        server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self.port = server.sockets[0].getsockname()[1]
+        try:
+            yield self
+        finally:
+            server.close()
+            self.cut()
+
+    def hold(self) -> None:
+        """Have clients hear nothing, until the connections are cut."""
+        self._open.clear()
+
+    def cut(self) -> None:
+        for writer in self._writers:
+            writer.transport.abort()
+        self._open.set()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        server_reader, server_writer = await asyncio.open_connection("127.0.0.1", self._server_port)
+        pair = {writer, server_writer}
+        self._writers |= pair
+        with suppress(OSError):
+            await asyncio.gather(self._up(reader, server_writer), self._down(server_reader, writer))
+        self._writers -= pair
+
+    async def _up(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(65_536):
+            self.sent += len(data)
+            writer.write(data)
+        writer.transport.abort()
+
+    async def _down(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(65_536):
+            await self._open.wait()
+            writer.write(data)
+        writer.transport.abort()
 
 
 async def until(condition: Callable[[], bool], seconds: float = 10.0) -> None:

@@ -22,7 +22,7 @@ def uri_of(url: str) -> WebSocketURI:
         raise ValueError(f"must be an address such as http://127.0.0.1:4100, not {url}")
     try:
         return parse_uri(f"{'wss' if scheme == 'https' else 'ws'}://{rest.rstrip('/')}{wire.PATH}")
-    except InvalidURI as error:
+    except (InvalidURI, ValueError) as error:
         raise ValueError(f"{url} is no address: {error}") from error
 
 

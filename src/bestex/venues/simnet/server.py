@@ -137,8 +137,3 @@ class SimnetServer:
 def _has_origin(scope: Message) -> bool:
     """Whether it comes from a web page: none has any business here."""
     return any(name == b"origin" for name, _ in scope["headers"])
-
-
-async def serve_simnet(world: SimulatedWorld, tokens: TokenRegistry, listener: socket.socket, clock: Clock) -> None:
-    """Serve a simulated world until cancelled. Whoever calls this runs the world."""
-    await SimnetServer(world, tokens, listener, clock).run()
