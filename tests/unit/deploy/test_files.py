@@ -131,7 +131,6 @@ def named_settings(repository: Path, fly: dict[str, Any]) -> set[str]:
     return set(variables(text)) | set(fly["env"])
 
 
-@pytest.mark.xfail(strict=True, reason="the settings of the roles are not built yet")
 def test_every_setting_that_these_files_name_exists(repository: Path, fly: dict[str, Any]) -> None:
     assert unknown_settings(named_settings(repository, fly)) == []
 
