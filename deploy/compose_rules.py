@@ -147,7 +147,8 @@ def _settings(service: Service) -> Iterator[str]:
         _Given(**{fields[name]: value for name, value in given.items() if name in fields})  # type: ignore[arg-type]
     except ValidationError as error:
         for each in error.errors():
-            yield f"{_variable(str(each['loc'][0]))}: {each['msg']}"
+            where = "".join(f"{_variable(str(part))}: " for part in each["loc"][:1])  # none for a rule over several
+            yield where + each["msg"].removeprefix("Value error, ")
 
 
 class _Given(Settings):
@@ -166,10 +167,11 @@ def _variable(field: str) -> str:
 
 
 def _environment(service: Service) -> dict[str, str]:
+    """What a service gets from the file; not what it takes over from whoever starts it, which has no value here."""
     given = service.get("environment") or {}
     if isinstance(given, list):
-        given = dict(str(each).partition("=")[::2] for each in given)
-    return {str(name): "" if value is None else str(value) for name, value in given.items()}
+        given = dict(each.split("=", 1) for each in given if "=" in each)
+    return {str(name): str(value) for name, value in given.items() if value is not None}
 
 
 def _stop(service: Service) -> Iterator[str]:

@@ -15,6 +15,7 @@ from bestex.cli.exit_codes import ExitCode
 from bestex.cli.session import engine_url
 
 ANSWER_BYTES_MAX: Final = 65_536
+REASON_BYTES_MAX: Final = 200
 
 
 def health(
@@ -64,10 +65,10 @@ def _trouble(url: str, path: str, timeout_s: float) -> str | None:
 
 
 def _reason(body: bytes) -> str:
-    """The reason in a health answer, or what there is instead of one."""
+    """The reason in a health answer, or what stands there instead of one."""
     try:
         told = json.loads(body)
     except ValueError:
-        told = None
+        return body[:REASON_BYTES_MAX].decode(errors="replace").strip() or "nothing more"
     said = told.get("reason") or told.get("status") if isinstance(told, dict) else None
     return said if isinstance(said, str) else "no health document; is it a bestex engine?"
