@@ -48,7 +48,7 @@ async def dead_engine(dsn: str, mode: str) -> AsyncIterator[DeadEngine]:
     connection = await asyncpg.connect(dsn)
     journal = PostgresJournal(dsn, ids.order_id(), clock)
     await connection.execute(QUERIES["enrol_engine"], journal.engine_id, mode, "the benchmark")
-    await connection.execute(QUERIES["enrol_writer"], journal.engine_id)
+    await connection.execute(QUERIES["enrol_writer"], journal.engine_id, mode)
     world = await connection.fetchrow("select wallet_key, anchor_us, anchor_slot, slot_us from sim.world")
     if world is None:
         raise BenchError("the simulated chain's ledger has no row in sim.world")

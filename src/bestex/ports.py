@@ -4,7 +4,7 @@ Each port has one contract suite in `tests/contracts` that every adapter passes.
 """
 
 from asyncio import Future
-from collections.abc import Callable, Container, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Container, Coroutine, Iterable, Mapping, Sequence
 from enum import StrEnum
 from typing import Any, Protocol
 
@@ -58,6 +58,13 @@ class NewOrder(msgspec.Struct, frozen=True):
     parent_id: str | None = None  # the sliced order or the entry that it belongs to
 
 
+class BookLease(msgspec.Struct, frozen=True):
+    """The right of one process to fire what waits in a book."""
+
+    key: str  # a pair's name, or what the snipers and the switches have instead
+    epoch: int  # raised with every change of owner
+
+
 class Append(msgspec.Struct, frozen=True):
     """Rows for one order, appended all or none."""
 
@@ -70,6 +77,8 @@ class Append(msgspec.Struct, frozen=True):
     new: NewOrder | None = None  # for the append that begins with `pending`
     takes_lease: bool = False  # take the lease of a watched order that fires; `lease_epoch` is then one above the row's
     companion: "Append | None" = None  # a new order, stored in the same commit, and only if these rows are
+    fence: BookLease | None = None  # stored only while this engine owns that book under that epoch
+    run_after_us: int | None = None  # the lease is let go; nobody takes the order up before, Unix microseconds
 
 
 class OrderRow(msgspec.Struct, frozen=True):
@@ -127,6 +136,20 @@ class LogHead(msgspec.Struct, frozen=True):
     hash: bytes  # of that row
 
 
+class EngineMode(StrEnum):
+    """What a process does with the orders over its database."""
+
+    INLINE = "inline"  # everything, alone
+    API = "api"  # accepts them
+    WORKER = "worker"  # executes them
+    WATCHER = "watcher"  # fires those that are watched
+
+    @property
+    def executes(self) -> bool:
+        """Whether it holds leases: what the others accept or fire is nobody's until a worker claims it."""
+        return self in (EngineMode.INLINE, EngineMode.WORKER)
+
+
 class HaltCause(StrEnum):
     OPERATOR = "operator"  # `bestex halt`
     JOURNAL_BEHIND = "journal_behind"  # the journal is older than its published head
@@ -174,6 +197,9 @@ class Journal(Protocol):
     async def feed(self, after_position: int, limit: int) -> list[StoredEvent]:
         """The log behind a position, in commit order."""
 
+    async def feed_of(self, order_ids: Collection[str], after: int, to: int) -> list[StoredEvent]:
+        """Of the log behind one position up to another, the events of these orders, in commit order."""
+
     async def head(self) -> int:
         """The position of the last committed event; 0 when empty."""
 
@@ -192,6 +218,15 @@ class Journal(Protocol):
 
         Not those of watched ones: who fires one takes its lease.
         """
+
+    async def claim_waiting(self, limit: int) -> list[Lease]:
+        """Take the leases of orders that nobody holds and that are due, the most urgent first."""
+
+    async def claim_these(self, order_ids: Sequence[str]) -> list[Lease]:
+        """Of these orders, take the leases of those that nobody holds and that are due."""
+
+    async def hand_back(self, leases: Sequence[Lease]) -> None:
+        """Let go of leases, so that others may take the orders up; one that is another's by now stays as it is."""
 
     async def unsettled(self) -> int:
         """How many orders are not settled and not watched."""
@@ -281,7 +316,10 @@ class MarketData(Protocol):
     def on_tick(self, listener: TickListener) -> None: ...
 
     def latest(self, pair: Pair) -> Tick | None:
-        """Prices as they are known without waiting; None where none are."""
+        """Prices as they are known without waiting; None where none are, as of pairs that are not followed."""
+
+    async def read(self, pair: Pair) -> Tick | None:
+        """Prices as of now, asked for: also of pairs that nobody follows; None where there are none."""
 
     def on_launch(self, listener: LaunchListener) -> None:
         """Have `listener` called with each new pool, and each that moved to another venue, once it is seen."""
@@ -290,7 +328,10 @@ class MarketData(Protocol):
         """The pool of a launch measured anew; None when it is not known."""
 
     async def launches(self, since_us: int, limit: int) -> list[Launch]:
-        """Pools listed at `since_us` or later, oldest first: what a dead engine did not see."""
+        """Pools listed at `since_us` or later, oldest first: what a dead engine did not see.
+
+        Raises `ChainUnreachableError`.
+        """
 
 
 class HighWater(msgspec.Struct, frozen=True):
@@ -373,8 +414,14 @@ class Venue(Protocol):
         Raises what `quote` raises.
         """
 
-    async def quote(self, request: QuoteRequest) -> Quote:
+    def quote(self, request: QuoteRequest) -> Awaitable[Quote]:
         """`NoRouteError` when it has no pool that can fill it, `VenueDownError` when it is broken."""
+
+    def build_at_once(self, request: SwapRequest) -> SignedTransaction | None:
+        """A signed swap made of what the venue knows already, without waiting; None when it has to wait: then `build`.
+
+        Raises what `build` raises.
+        """
 
     async def build(self, request: SwapRequest) -> SignedTransaction:
         """Build, simulate and sign a swap.
@@ -428,6 +475,12 @@ class Balance(msgspec.Struct, frozen=True):
 
 class Chain(Protocol):
     """What transactions are sent to. Every method raises `ChainUnreachableError` when it does not answer."""
+
+    def send_at_once(self, transaction: SignedTransaction) -> bool:
+        """Hand over the signed bytes without waiting; False when that has to wait: then `send`.
+
+        Raises what `send` raises.
+        """
 
     async def send(self, transaction: SignedTransaction) -> None:
         """Hand over the signed bytes. No error means nothing but that the endpoint took them."""

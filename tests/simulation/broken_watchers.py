@@ -85,7 +85,7 @@ def sell_more_than_was_received(patch: pytest.MonkeyPatch) -> None:
         more = format_amount(parse_amount(confirmed.amount_out or "0", decimals) + 1, decimals)
         return exits_append(journal, clock, entry, replace(confirmed, amount_out=more), caller)
 
-    patch.setattr("bestex.engine.engine.exits_append", generous)
+    patch.setattr("bestex.engine.execution.exits_append", generous)
 
 
 def forget_the_limit_after_firing(patch: pytest.MonkeyPatch) -> None:

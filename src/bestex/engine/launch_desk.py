@@ -8,7 +8,7 @@ from typing import Final
 import structlog
 from msgspec.structs import replace
 
-from bestex.domain.errors import JournalError, UnknownTokenError
+from bestex.domain.errors import ChainUnreachableError, JournalError, UnknownTokenError
 from bestex.domain.launches import Launch
 from bestex.domain.tokens import TokenRegistry, pair_of
 from bestex.engine.firing_desk import Fired, FiringDesk
@@ -71,11 +71,20 @@ class LaunchDesk:
         since_us = seen[0].launch.listed_us + 1 if seen else 0
         for record in reversed(seen[:MAX_KNOWN]):
             self._take_up(record)
-        for launch in await self._market.launches(since_us, CATCH_UP):
+        for launch in await self._listed(since_us):
             known = self._known.get(launch.token.mint)
             if known is None or known.launch.pool != launch.pool:
                 self._launched(launch)
         self._has_caught_up.set()
+
+    async def _listed(self, since_us: int) -> list[Launch]:
+        """The pools listed since then, once the market can be asked."""
+        while True:
+            try:
+                return await self._market.launches(since_us, CATCH_UP)
+            except ChainUnreachableError as error:
+                _log.warning("launches.unreachable", error=str(error))
+            await self._clock.sleep(_RETRY_S)
 
     def enter(self, order: RestingOrder) -> None:
         """Have an order wait for a launch; one whose mint is listed already need not."""

@@ -163,11 +163,11 @@ class PriceDesk:
         if book is not None:
             book.settled(order_id)
 
-    def check(self, order: Order) -> None:
+    async def check(self, order: Order) -> None:
         """Raise `BeyondTriggerError` for a trigger that the price is beyond already, unless the order allows that."""
         if order.kind not in _IMMEDIATE or order.terms.allow_immediate or order.terms.trigger_price is None:
             return
-        tick = self._market.latest(order.pair)
+        tick = self._market.latest(order.pair) or await self._market.read(order.pair)
         if tick is None or self._clock.now_us() - tick.at_us > MAX_PRICE_AGE_US:
             return  # no price fires nothing
         amount_out = max((curve.amount_out(order.amount_in, order.sells_base) for curve in tick.curves), default=0)

@@ -1,9 +1,10 @@
 """The journal in memory: the same writer over a store that keeps its rows in this process. For tests and simulation."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from heapq import nsmallest
 from operator import itemgetter
+from typing import Final
 
 from bestex.domain.errors import (
     AppendRefusedError,
@@ -15,10 +16,13 @@ from bestex.domain.events import Event, StoredEvent, settles
 from bestex.domain.lifecycle import FIRST, NEXT, Status
 from bestex.domain.log_hash import GENESIS, stored_hash
 from bestex.domain.order_state import OrderView
+from bestex.domain.terms import Kind
 from bestex.journal.writer import GroupCommitWriter, MergedRows, Verdict
 from bestex.ports import (
     Append,
+    BookLease,
     Clock,
+    EngineMode,
     Halt,
     HaltCause,
     HeadListener,
@@ -34,7 +38,10 @@ from bestex.ports import (
 
 
 class _Order:
-    __slots__ = ("epoch", "events", "owner", "parent_id", "resting", "seq", "settled", "status", "view")
+    __slots__ = (
+        *("epoch", "events", "kind", "owner", "parent_id", "resting", "run_after_us", "seq", "settled", "status"),
+        "view",
+    )
 
     def __init__(self) -> None:
         self.view: OrderView | None = None
@@ -44,13 +51,30 @@ class _Order:
         self.status: Status | None = None
         self.settled = False
         self.resting = False
+        self.kind = ""
         self.parent_id: str | None = None
+        self.run_after_us = 0
         self.events: list[StoredEvent] = []
 
     @property
     def is_due(self) -> bool:
         """Whether an executor has something to do for it."""
         return not self.settled and not self.resting
+
+    @property
+    def priority(self) -> int:
+        """The smallest is claimed first."""
+        return _PRIORITIES.get(self.kind, 5 if self.parent_id is None else 6)
+
+
+_PRIORITIES: Final[dict[str, int]] = {
+    Kind.SNIPER: 1,
+    Kind.STOP: 2,
+    Kind.TRAILING_STOP: 2,
+    Kind.EXITS: 2,
+    Kind.TAKE_PROFIT: 3,
+    Kind.LIMIT: 4,
+}
 
 
 class MemoryDatabase:
@@ -64,6 +88,7 @@ class MemoryDatabase:
         self.orders: dict[str, _Order] = {}
         self.keys: dict[tuple[str, str, str], NewOrder] = {}
         self.engines: dict[str, tuple[int, Verdict]] = {}  # living engines: last commit and its answer
+        self.books: dict[BookLease, str] = {}  # who owns each
 
     @property
     def head_hash(self) -> bytes:
@@ -95,9 +120,10 @@ class MemoryDatabase:
 class MemoryStore:
     """Makes one engine's commits on a `MemoryDatabase`."""
 
-    def __init__(self, database: MemoryDatabase, engine_id: str) -> None:
+    def __init__(self, database: MemoryDatabase, engine_id: str, mode: EngineMode = EngineMode.INLINE) -> None:
         self._database = database
         self._engine_id = engine_id
+        self._executes = mode.executes
 
     async def commit(self, number: int, rows: Sequence[MergedRows]) -> Verdict:
         database = self._database
@@ -145,6 +171,8 @@ class MemoryStore:
             held = first.lease_epoch in (None, order.epoch if order.owner == self._engine_id else None)
         if not held:
             return AppendRefusedError(f"order {first.order_id} is leased to another")
+        if first.fence is not None and self._database.books.get(first.fence) != self._engine_id:
+            return AppendRefusedError(f"the book of order {first.order_id} is another's")
         return None
 
     def _store(self, merged: MergedRows) -> None:
@@ -154,9 +182,9 @@ class MemoryStore:
         if first.new is not None:
             for key in _keys(first.new):
                 database.keys[key] = first.new
-            order.parent_id = first.new.parent_id
+            order.kind, order.parent_id = first.new.kind, first.new.parent_id
         if first.lease_epoch is not None and (first.new is not None or first.takes_lease):
-            order.owner, order.epoch = self._engine_id, first.lease_epoch
+            order.owner, order.epoch = self._engine_id if self._executes else None, first.lease_epoch
         for append in merged.appends:
             for event in append.events:
                 order.events.append(database.add(event))
@@ -164,7 +192,8 @@ class MemoryStore:
         order.seq, order.status, order.view = last.seq, last.status, merged.last.view
         order.settled = settles(last)
         order.resting = last.status is Status.WATCHING
-        if order.resting:
+        order.run_after_us = merged.last.run_after_us or 0
+        if order.resting or merged.last.run_after_us is not None:
             order.owner = None
 
 
@@ -195,12 +224,14 @@ def _keys(new: NewOrder) -> list[tuple[str, str, str]]:
 class MemoryJournal:
     """`Journal` over a `MemoryDatabase` for one engine."""
 
-    def __init__(self, database: MemoryDatabase, engine_id: str, clock: Clock) -> None:
+    def __init__(
+        self, database: MemoryDatabase, engine_id: str, clock: Clock, mode: EngineMode = EngineMode.INLINE
+    ) -> None:
         self.engine_id = engine_id
         self.database = database
         self._clock = clock
         database.enrol(engine_id)
-        self.writer = GroupCommitWriter(MemoryStore(database, engine_id), clock)
+        self.writer = GroupCommitWriter(MemoryStore(database, engine_id, mode), clock)
 
     async def run(self) -> None:
         await self.writer.run()
@@ -244,6 +275,34 @@ class MemoryJournal:
     async def resume(self) -> None:
         self.database.halt = None
 
+    async def claim_waiting(self, limit: int) -> list[Lease]:
+        return [self._claim(order_id) for order_id in self._waiting(self.database.orders)[:limit]]
+
+    async def claim_these(self, order_ids: Sequence[str]) -> list[Lease]:
+        known = [order_id for order_id in order_ids if order_id in self.database.orders]
+        return [self._claim(order_id) for order_id in self._waiting(known)]
+
+    def _waiting(self, order_ids: Iterable[str]) -> list[str]:
+        """Those that nobody holds and that are due, the most urgent first."""
+        now_us, orders = self._clock.now_us(), self.database.orders
+        waiting = [
+            (order.priority, order_id)
+            for order_id in order_ids
+            if (order := orders[order_id]).is_due and order.owner is None and order.run_after_us <= now_us
+        ]
+        return [order_id for _, order_id in sorted(waiting)]
+
+    def _claim(self, order_id: str) -> Lease:
+        order = self.database.orders[order_id]
+        order.owner, order.epoch, order.run_after_us = self.engine_id, order.epoch + 1, 0
+        return Lease(order_id, order.epoch)
+
+    async def hand_back(self, leases: Sequence[Lease]) -> None:
+        for lease in leases:
+            order = self.database.orders[lease.order_id]
+            if (order.owner, order.epoch) == (self.engine_id, lease.epoch):
+                order.owner = None
+
     async def unsettled(self) -> int:
         return sum(order.is_due for order in self.database.orders.values())
 
@@ -280,6 +339,9 @@ class MemoryJournal:
 
     async def feed(self, after_position: int, limit: int) -> list[StoredEvent]:
         return self.database.log[after_position : after_position + limit]
+
+    async def feed_of(self, order_ids: Collection[str], after: int, to: int) -> list[StoredEvent]:
+        return [stored for stored in self.database.log[after:to] if stored.event.order_id in order_ids]
 
     async def head(self) -> int:
         return len(self.database.log)

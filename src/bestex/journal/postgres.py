@@ -1,7 +1,7 @@
 """The journal on PostgreSQL: the store behind the group-commit writer, and the reads."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import timedelta
 from typing import Any, Final
 
@@ -49,6 +49,8 @@ ENGINE_TTL: Final = timedelta(seconds=5)
 TRANSACTION_TIMEOUT: Final = "30s"
 """The most that a writer stopped in the middle of a call can hold the head of the log."""
 READ_CONNECTIONS: Final = 4
+FEW_ORDERS: Final = 500
+"""So many orders the server looks for in a stretch of the log; of more, the stretch is read and looked through here."""
 
 _BEFORE_ALL_IDS: Final = "00000000-0000-0000-0000-000000000000"
 
@@ -133,6 +135,11 @@ def _duplicate(holders: Sequence[asyncpg.Record], new: NewOrder) -> DuplicateKey
     return DuplicateKeyError(str(holders[0]["id"]), same)
 
 
+def _urgent_first(rows: Sequence[asyncpg.Record]) -> list[Lease]:
+    urgent_first = sorted(rows, key=lambda row: (row["priority"], row["id"]))
+    return [Lease(str(row["id"]), row["lease_epoch"]) for row in urgent_first]
+
+
 class PostgresJournal:
     """`Journal` on PostgreSQL for one engine."""
 
@@ -190,6 +197,13 @@ class PostgresJournal:
         rows = await self._fetch("feed", after_position, limit)
         return [stored_event(row) for row in rows]
 
+    async def feed_of(self, order_ids: Collection[str], after: int, to: int) -> list[StoredEvent]:
+        if len(order_ids) <= FEW_ORDERS:
+            rows = await self._fetch("feed_of", after, to, f"{{{','.join(order_ids)}}}")
+        else:
+            rows = await self._fetch("feed", after, to - after)
+        return [stored_event(row) for row in rows if str(row["order_id"]) in order_ids]
+
     async def head(self) -> int:
         return (await self.log_head()).position
 
@@ -238,6 +252,16 @@ class PostgresJournal:
     async def claim(self, limit: int) -> list[Lease]:
         rows = await self._fetch("claim", self.engine_id, ENGINE_TTL, limit)
         return sorted((Lease(str(row["id"]), row["lease_epoch"]) for row in rows), key=lambda lease: lease.order_id)
+
+    async def claim_waiting(self, limit: int) -> list[Lease]:
+        return _urgent_first(await self._fetch("claim_waiting", self.engine_id, limit))
+
+    async def claim_these(self, order_ids: Sequence[str]) -> list[Lease]:
+        return _urgent_first(await self._fetch("claim_these", self.engine_id, list(order_ids)))
+
+    async def hand_back(self, leases: Sequence[Lease]) -> None:
+        ids, epochs = [lease.order_id for lease in leases], [lease.epoch for lease in leases]
+        await self._fetch("hand_back", self.engine_id, ids, epochs)
 
     async def unsettled(self) -> int:
         [row] = await self._fetch("unsettled")

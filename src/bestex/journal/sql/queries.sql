@@ -4,16 +4,16 @@
 -- name: append
 -- The one round trip of a group commit; see functions.sql.
 select first_position, refused, reasons, head_hash
-  from bestex.append(
+  from bestex.{append}(
        $1, $2,
        $3::text::uuid[], $4, $5, $6, $7, $8, $9,
        $10::text::text[], $11::text::integer[], $12::text::integer[], $13::text::text[], $14::text::boolean[],
        $15::text::integer[], $16, $17::text::uuid[], $18::text::uuid[],
        $19::text::uuid[], $20::text::integer[], $21::text::text[], $22::text::integer[],
        $23::text::text[], $24::text::integer[], $25::text::integer[], $26::text::text[], $27::text::boolean[], $28,
-       $29::text::boolean[], $30,
-       $31::text::uuid[], $32::text::integer[], $33::text::text[], $34::text::text[], $35::text::integer[],
-       $36::text::bigint[], $37, $38)
+       $29::text::boolean[], $30, $31::text::bigint[], $32, $33::text::integer[],
+       $34::text::uuid[], $35::text::integer[], $36::text::text[], $37::text::text[], $38::text::integer[],
+       $39::text::bigint[], $40, $41)
 
 -- name: events_of_order
 select position, order_id, seq, status, attempt, (extract(epoch from at) * 1000000)::bigint as at_us, detail, sealed
@@ -27,6 +27,13 @@ select position, order_id, seq, status, attempt, (extract(epoch from at) * 10000
 -- name: feed
 select position, order_id, seq, status, attempt, (extract(epoch from at) * 1000000)::bigint as at_us, detail, sealed
   from bestex.events where position > $1 order by position limit $2
+
+-- name: feed_of
+-- A stretch of the log, read by position whatever the plan would be: "is true" keeps the ids from an index of theirs,
+-- which costs a look for every one of them.
+select position, order_id, seq, status, attempt, (extract(epoch from at) * 1000000)::bigint as at_us, detail, sealed
+  from bestex.events where position > $1 and position <= $2 and (order_id = any ($3::text::uuid[])) is true
+ order by position
 
 -- name: head
 select journal_id, position, hash from bestex.log_head
@@ -130,23 +137,56 @@ update bestex.orders o
   from free where o.id = free.id
 returning o.id, o.lease_epoch
 
+-- name: claim_waiting
+-- Leases of orders that nobody holds and that are due, the most urgent first.
+with free as materialized (
+    select c.id, c.priority from bestex.orders c
+     where c.lease_owner is null and not c.settled and not c.resting
+       and (c.run_after is null or c.run_after <= clock_timestamp())
+     order by c.priority, c.id limit $2 for update skip locked)
+update bestex.orders o
+   set lease_owner = $1, lease_epoch = o.lease_epoch + 1, run_after = null
+  from free where o.id = free.id
+returning o.id, o.lease_epoch, free.priority
+
+-- name: claim_these
+-- The same of those named.
+with free as materialized (
+    select c.id, c.priority from bestex.orders c
+     where c.id = any ($2::uuid[]) and c.lease_owner is null and not c.settled and not c.resting
+       and (c.run_after is null or c.run_after <= clock_timestamp())
+     order by c.id for update skip locked)
+update bestex.orders o
+   set lease_owner = $1, lease_epoch = o.lease_epoch + 1, run_after = null
+  from free where o.id = free.id
+returning o.id, o.lease_epoch, free.priority
+
+-- name: hand_back
+-- Let go of leases, and have somebody look.
+with let_go as (
+    update bestex.orders o set lease_owner = null
+      from unnest($2::uuid[], $3::integer[]) as l (id, epoch)
+     where o.id = l.id and o.lease_owner = $1 and o.lease_epoch = l.epoch and not o.settled
+    returning o.id)
+select pg_notify('bestex_work', '') from let_go limit 1
+
 -- name: engines
--- The engines of a mode, with what tells the living from the dead.
-select id, about, seen_at, seen_at < clock_timestamp() - $2::interval as silent,
+-- All engines, with what tells the living from the dead.
+select id, mode, about, seen_at, seen_at < clock_timestamp() - $1::interval as silent,
        backend_start >= pg_postmaster_start_time() and not exists (
            select from pg_stat_activity a
             where a.pid = e.backend_pid and a.backend_start = e.backend_start) as disconnected
-  from bestex.engines e where mode = $1
+  from bestex.engines e
 
 -- name: bury_engine
 delete from bestex.engines where id = $1
 
 -- name: enrol_engine
-insert into bestex.engines (id, mode, about, backend_pid, backend_start)
-select $1, $2, $3, pid, backend_start from pg_stat_activity where pid = pg_backend_pid()
+insert into bestex.engines (id, mode, about, append_function, backend_pid, backend_start)
+select $1, $2, $3, '{append}', pid, backend_start from pg_stat_activity where pid = pg_backend_pid()
 
 -- name: enrol_writer
-insert into bestex.writers (engine_id) values ($1)
+insert into bestex.writers (engine_id, mode) values ($1, $2)
 
 -- name: sign_of_life
 update bestex.engines e
