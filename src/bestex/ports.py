@@ -4,7 +4,7 @@ Each port has one contract suite in `tests/contracts` that every adapter passes.
 """
 
 from asyncio import Future
-from collections.abc import Callable, Container, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Container, Coroutine, Iterable, Mapping, Sequence
 from enum import StrEnum
 from typing import Any, Final, Protocol
 
@@ -197,6 +197,9 @@ class Journal(Protocol):
     async def feed(self, after_position: int, limit: int) -> list[StoredEvent]:
         """The log behind a position, in commit order."""
 
+    async def feed_of(self, order_ids: Collection[str], after: int, to: int) -> list[StoredEvent]:
+        """Of the log behind one position up to another, the events of these orders, in commit order."""
+
     async def head(self) -> int:
         """The position of the last committed event; 0 when empty."""
 
@@ -357,7 +360,10 @@ class MarketData(Protocol):
     def on_tick(self, listener: TickListener) -> None: ...
 
     def latest(self, pair: Pair) -> Tick | None:
-        """Prices as they are known without waiting; None where none are."""
+        """Prices as they are known without waiting; None where none are, as of pairs that are not followed."""
+
+    async def read(self, pair: Pair) -> Tick | None:
+        """Prices as of now, asked for: also of pairs that nobody follows; None where there are none."""
 
     def on_launch(self, listener: LaunchListener) -> None:
         """Have `listener` called with each new pool, and each that moved to another venue, once it is seen."""
@@ -366,7 +372,10 @@ class MarketData(Protocol):
         """The pool of a launch measured anew; None when it is not known."""
 
     async def launches(self, since_us: int, limit: int) -> list[Launch]:
-        """Pools listed at `since_us` or later, oldest first: what a dead engine did not see."""
+        """Pools listed at `since_us` or later, oldest first: what a dead engine did not see.
+
+        Raises `ChainUnreachableError`.
+        """
 
 
 class HighWater(msgspec.Struct, frozen=True):
@@ -450,8 +459,14 @@ class Venue(Protocol):
         Raises what `quote` raises.
         """
 
-    async def quote(self, request: QuoteRequest) -> Quote:
+    def quote(self, request: QuoteRequest) -> Awaitable[Quote]:
         """`NoRouteError` when it has no pool that can fill it, `VenueDownError` when it is broken."""
+
+    def build_at_once(self, request: SwapRequest) -> SignedTransaction | None:
+        """A signed swap made of what the venue knows already, without waiting; None when it has to wait: then `build`.
+
+        Raises what `build` raises.
+        """
 
     async def build(self, request: SwapRequest) -> SignedTransaction:
         """Build, simulate and sign a swap.
@@ -505,6 +520,12 @@ class Balance(msgspec.Struct, frozen=True):
 
 class Chain(Protocol):
     """What transactions are sent to. Every method raises `ChainUnreachableError` when it does not answer."""
+
+    def send_at_once(self, transaction: SignedTransaction) -> bool:
+        """Hand over the signed bytes without waiting; False when that has to wait: then `send`.
+
+        Raises what `send` raises.
+        """
 
     async def send(self, transaction: SignedTransaction) -> None:
         """Hand over the signed bytes. No error means nothing but that the endpoint took them."""

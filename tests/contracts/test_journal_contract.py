@@ -433,6 +433,19 @@ async def test_the_feed_resumes_at_any_position_with_any_limit(journal: AnyJourn
     assert await journal.head() == 15
 
 
+@pytest.mark.parametrize("watched", [0, 1, 2, 501])
+async def test_a_stretch_of_the_log_gives_the_events_of_some_orders(journal: AnyJournal, watched: int) -> None:
+    drafts = [await placed(journal, PENDING) for _ in range(3)]
+    for draft in drafts:
+        await journal.append(draft.next(*HAPPY[1:]))
+    log = await whole_log(journal)
+    order_ids = [draft.id for draft in drafts[1:]][:watched] + [order_id() for _ in range(watched - 2)]
+
+    for after, to in ((0, 15), (0, 1), (1, 2), (3, 9), (14, 100), (15, 15)):
+        expected = [each for each in log[after:to] if each.event.order_id in order_ids]
+        assert await journal.feed_of(order_ids, after, to) == expected
+
+
 async def test_a_reader_never_sees_a_position_appear_below_one_it_has_seen(database: JournalDatabase) -> None:
     """Several engines write at once, some of their rows refused, while two readers poll the feed."""
     journals = [await database.journal() for _ in range(3)]

@@ -13,6 +13,7 @@ from bestex.journal.memory import MemoryDatabase, MemoryJournal
 from bestex.journal.postgres import PostgresJournal
 from bestex.journal.queries import QUERIES
 from bestex.journal.writer import MergedRows, Store, Verdict
+from bestex.ports import EngineMode
 
 AnyJournal = MemoryJournal | PostgresJournal
 
@@ -77,11 +78,11 @@ class OnPostgres:
         self._journals: list[PostgresJournal] = []
         self._life: asyncpg.Connection | None = None
 
-    async def journal(self, *, through: str | None = None) -> PostgresJournal:
+    async def journal(self, *, through: str | None = None, mode: EngineMode = EngineMode.INLINE) -> PostgresJournal:
         journal = PostgresJournal(through or self.dsn, str(uuid.uuid4()), SystemClock())
         life = await self.life()
-        await life.execute(QUERIES["enrol_engine"], journal.engine_id, "inline", "a test's engine")
-        await life.execute(QUERIES["enrol_writer"], journal.engine_id, "inline")
+        await life.execute(QUERIES["enrol_engine"], journal.engine_id, mode, "a test's engine")
+        await life.execute(QUERIES["enrol_writer"], journal.engine_id, mode)
         self._journals.append(journal)
         self.writers.start(journal)
         return journal

@@ -69,7 +69,7 @@ class _CorkedTransport:
         return getattr(self._transport, name)
 
 
-class _Protocol(HttpToolsProtocol):
+class HttpProtocol(HttpToolsProtocol):
     """uvicorn's HTTP protocol on a corked transport, and the WebSockets that connections are upgraded to.
 
     The head of a request has an end here: httptools itself reads and keeps headers of any length.
@@ -109,27 +109,26 @@ class HttpServer:
     def __init__(self, app: App, listener: socket.socket, streams: OpenStreams) -> None:
         self._listener = listener
         self._streams = streams
-        self._server = _Server(
-            uvicorn.Config(
-                app,
-                loop="none",
-                http=_Protocol,
-                ws="websockets-sansio",
-                ws_max_size=MAX_BODY_BYTES,
-                ws_ping_interval=PING_EVERY_S,
-                ws_ping_timeout=PING_EVERY_S,
-                ws_per_message_deflate=False,
-                lifespan="off",
-                access_log=False,
-                log_config=None,
-                server_header=False,
-                proxy_headers=False,
-                limit_concurrency=MAX_CONNECTIONS,
-                timeout_keep_alive=KEEP_ALIVE_S,
-                backlog=BACKLOG,
-                timeout_graceful_shutdown=1,
-            )
+        self.config = uvicorn.Config(
+            app,
+            loop="none",
+            http=HttpProtocol,
+            ws="websockets-sansio",
+            ws_max_size=MAX_BODY_BYTES,
+            ws_ping_interval=PING_EVERY_S,
+            ws_ping_timeout=PING_EVERY_S,
+            ws_per_message_deflate=False,
+            lifespan="off",
+            access_log=False,
+            log_config=None,
+            server_header=False,
+            proxy_headers=False,
+            limit_concurrency=MAX_CONNECTIONS,
+            timeout_keep_alive=KEEP_ALIVE_S,
+            backlog=BACKLOG,
+            timeout_graceful_shutdown=1,
         )
+        self._server = _Server(self.config)
 
     async def run(self) -> None:
         """Answer until `stop`."""

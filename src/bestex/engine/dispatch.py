@@ -2,7 +2,9 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Container
+from collections.abc import Callable, Container
+from functools import partial
+from typing import Any
 
 import structlog
 
@@ -11,14 +13,18 @@ from bestex.ports import Job
 _log = structlog.get_logger(__name__)
 
 
+AtOnce = Callable[[], "asyncio.Future[Any] | None"]
+"""Begins a job without waiting for anything, and gives what is done with it; None where that cannot be."""
+
+
 class InlineDispatcher:
     """Runs jobs in this process, at most `concurrency` at once."""
 
     def __init__(self, concurrency: int) -> None:
         self._concurrency = concurrency
         self._loop = asyncio.get_running_loop()
-        self._waiting: deque[tuple[str, Job]] = deque()
-        self._executing: dict[str, asyncio.Task[None]] = {}
+        self._waiting: deque[tuple[str, Job, AtOnce | None]] = deque()
+        self._executing: dict[str, asyncio.Future[Any]] = {}
         self._stopped = False
 
     @property
@@ -31,16 +37,19 @@ class InlineDispatcher:
 
     def order_ids(self) -> set[str]:
         """The orders that execute or wait to."""
-        return {order_id for order_id, _ in self._waiting} | self._executing.keys()
+        return {order_id for order_id, _, _ in self._waiting} | self._executing.keys()
 
-    def dispatch(self, order_id: str, job: Job) -> None:
-        """Run `job` as soon as there is room. After `stop` it is left for the next engine."""
+    def dispatch(self, order_id: str, job: Job, at_once: AtOnce | None = None) -> None:
+        """Run `job` as soon as there is room. After `stop` it is left for the next engine.
+
+        `at_once` is tried first: the future that it gives stands for the job, which is not run then.
+        """
         if self._stopped:
             return
         if len(self._executing) < self._concurrency and order_id not in self._executing:
-            self._start(order_id, job)
+            self._start(order_id, job, at_once)
         else:
-            self._waiting.append((order_id, job))
+            self._waiting.append((order_id, job, at_once))
 
     async def drain(self, seconds: float, finish: Container[str]) -> None:
         """Start nothing more and stop what executes; first wait for the orders in `finish`, for at most `seconds`."""
@@ -65,25 +74,34 @@ class InlineDispatcher:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _start(self, order_id: str, job: Job) -> None:
+    def _start(self, order_id: str, job: Job, at_once: AtOnce | None) -> None:
+        begun = at_once() if at_once is not None else None
+        if begun is not None:
+            self._executing[order_id] = begun
+            begun.add_done_callback(partial(self._left, order_id))
+            return
         task = self._loop.create_task(job())
         self._executing[order_id] = task
         task.add_done_callback(lambda done: self._finished(order_id, done))
 
     def _finished(self, order_id: str, task: asyncio.Task[None]) -> None:
-        del self._executing[order_id]
         if not task.cancelled() and (error := task.exception()) is not None:
             _log.error("order.executor_broke", order_id=order_id, exc_info=error)
-        if not self._stopped:
+        self._left(order_id, task)
+
+    def _left(self, order_id: str, _: asyncio.Future[Any]) -> None:
+        """There is room for another."""
+        del self._executing[order_id]
+        if self._waiting and not self._stopped:
             self._start_waiting()
 
     def _start_waiting(self) -> None:
         """Fill the room there is. What waits for another job of its order keeps its place."""
         kept = []
         while self._waiting and len(self._executing) < self._concurrency:
-            order_id, job = self._waiting.popleft()
+            order_id, job, at_once = self._waiting.popleft()
             if order_id in self._executing:
-                kept.append((order_id, job))
+                kept.append((order_id, job, at_once))
             else:
-                self._start(order_id, job)
+                self._start(order_id, job, at_once)
         self._waiting.extendleft(reversed(kept))

@@ -94,9 +94,9 @@ class EntryEngine:
             tasks.create_task(self._halt.run())
             tasks.create_task(self._count_regularly())
 
-    def check(self, order: Order) -> None:
+    async def check(self, order: Order) -> None:
         """Raise `BeyondTriggerError` for an order whose trigger would fire at once, unless it allows that."""
-        check_not_beyond(order, self._market.latest, self._clock.now_us())
+        await check_not_beyond(order, self._market, self._clock)
 
     def covers(self, mint: str, units: int) -> bool | None:
         """Whether the wallet holds so much, as far as is known; what orders are about to spend is not known here."""

@@ -236,7 +236,11 @@ class Execution:
             case Done():
                 self.funds.release(log.order.id)  # it may have ended while it waited for them
             case Execute():
-                self.dispatcher.dispatch(log.order.id, lambda: self._executor.execute(log))
+                self.dispatcher.dispatch(
+                    log.order.id,
+                    lambda: self._executor.execute(log),
+                    lambda: self._executor.execute_at_once(log),
+                )
             case _:
                 if log.state.status is Status.SUBMITTED:
                     self.funds.hold(log.order)

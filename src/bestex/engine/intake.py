@@ -1,7 +1,7 @@
 """Intake: from a validated request to an order on disk. The answer is given after the commit."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from hashlib import blake2b
 from typing import Final
 
@@ -123,7 +123,7 @@ class Intake:
         waiting: Callable[[], int],
         opened: Callable[[], int],
         watched: Callable[[], int],
-        check: Callable[[Order], None],
+        check: Callable[[Order], Awaitable[None]],
         covers: Callable[[str, int], bool | None],
         accepted: Callable[[OrderLog], None],
     ) -> None:
@@ -227,7 +227,7 @@ class Intake:
             if is_expired(order, order.created_us):
                 raise PastExpiryError("expiresAt", f"must be in the future; it is {timestamp_text(order.created_us)}")
             if order.rests:
-                self._check(order)
+                await self._check(order)
         except FieldError:
             if (new.idempotency_key or new.client_order_id) and (duplicate := await self._journal.holder(new)):
                 raise duplicate from None

@@ -1,16 +1,19 @@
 """One order as its executor sees it: the fold of its events, and the writing of the next ones."""
 
 import asyncio
+from typing import Final
 
 from bestex.domain.errors import AppendRefusedError, FailureCode
 from bestex.domain.events import (
     AttemptStory,
+    BuildingDetail,
     Detail,
     Event,
     FailedDetail,
     QuoteRecord,
     RoutingDetail,
     SignedTransaction,
+    SubmittedDetail,
     Timings,
     Trigger,
     WatchingDetail,
@@ -21,6 +24,8 @@ from bestex.domain.lifecycle import Status
 from bestex.domain.order_state import OrderState
 from bestex.domain.orders import Order, changes_order, order_after
 from bestex.ports import Append, BookLease, Clock, Journal, NewOrder
+
+_FIRST_ROUTING: Final = RoutingDetail()
 
 
 class OrderLog:
@@ -129,6 +134,32 @@ class OrderLog:
         self._last = self._journal.append(
             Append(event.order_id, base_seq, base_status, epoch, (event,), view, None, takes_lease, companion, fence)
         )
+        return self._last
+
+    def submit_at_once(
+        self,
+        building: BuildingDetail,
+        submitted: SubmittedDetail,
+        transaction: SignedTransaction,
+        times_us: tuple[int, int],
+    ) -> "asyncio.Future[int]":
+        """Append a whole first attempt, from `routing` to `submitted`, of an order that is `pending`.
+
+        `times_us`: when its routing began, and when its venue was chosen, Unix microseconds.
+        """
+        self.check()
+        order_id, state = self.order.id, self.state
+        seq, status = state.seq, state.status
+        routing_us, building_us = times_us
+        events = (
+            Event(order_id, seq + 1, Status.ROUTING, 1, routing_us, _FIRST_ROUTING),
+            Event(order_id, seq + 2, Status.BUILDING, 1, building_us, building),
+            Event(order_id, seq + 3, Status.SUBMITTED, 1, self._clock.now_us(), submitted, seal(transaction)),
+        )
+        for event in events:
+            state.apply(event)
+        self.transaction = transaction
+        self._last = self._journal.append(Append(order_id, seq, status, self.epoch, events, state.view()))
         return self._last
 
     def check(self) -> None:

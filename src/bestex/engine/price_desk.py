@@ -183,9 +183,9 @@ class PriceDesk:
         if book is not None:
             book.settled(order_id)
 
-    def check(self, order: Order) -> None:
+    async def check(self, order: Order) -> None:
         """Raise `BeyondTriggerError` for a trigger that the price is beyond already, unless the order allows that."""
-        check_not_beyond(order, self._market.latest, self._clock.now_us())
+        await check_not_beyond(order, self._market, self._clock)
 
     def _book(self, pair: Pair) -> Book:
         book = self._books.get(pair.name)

@@ -114,9 +114,9 @@ class Watch:
         """Fire nothing more."""
         self._firing.close()
 
-    def check(self, order: Order) -> None:
+    async def check(self, order: Order) -> None:
         """Raise `BeyondTriggerError` for an order whose trigger would fire at once, unless it allows that."""
-        self._prices.check(order)
+        await self._prices.check(order)
 
     # --- What comes to rest
 

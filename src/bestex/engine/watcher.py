@@ -131,8 +131,8 @@ class WatcherEngine:
     def _heard_of(self, key: str) -> None:
         self.ownership.heard_of(key)
 
-    def _check(self, order: Order) -> None:
-        check_not_beyond(order, self._market.latest, self._clock.now_us())
+    async def _check(self, order: Order) -> None:
+        await check_not_beyond(order, self._market, self._clock)
 
     async def _cancel_resting(self, switch: DeadMan) -> None:
         await self.orders.cancel_many(by="deadman", resting_only=True, keeps_stops=switch.keeps_stops)

@@ -1,7 +1,7 @@
 """The journal in memory: the same writer over a store that keeps its rows in this process. For tests and simulation."""
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from heapq import nsmallest
 from operator import itemgetter
 from typing import Final
@@ -384,6 +384,9 @@ class MemoryJournal:
 
     async def feed(self, after_position: int, limit: int) -> list[StoredEvent]:
         return self.database.log[after_position : after_position + limit]
+
+    async def feed_of(self, order_ids: Collection[str], after: int, to: int) -> list[StoredEvent]:
+        return [stored for stored in self.database.log[after:to] if stored.event.order_id in order_ids]
 
     async def head(self) -> int:
         return len(self.database.log)

@@ -1,12 +1,7 @@
 """Watchers that share the books: each has one owner, and whatever becomes of that one, none is lost or fires twice."""
 
-from bestex.domain.events import timestamp_text
 from bestex.domain.lifecycle import Status
-from bestex.domain.terms import ExitLeg, ExitTerms, Kind, TimeInForce
-from bestex.domain.tokens import pair_of
-from bestex.engine.books import LAUNCHES, SWITCHES
-from bestex.ports import BOOK_LEASE_S, DeadMan, Halt, HaltCause
-from tests.support.small_engine import SOL_USDC, TOKENS
+from bestex.domain.terms import Kind
 from tests.support.small_watchers import SmallCluster, small_cluster
 
 TAKEN_OVER_S = 5.0

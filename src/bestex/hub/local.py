@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Final
 
 from bestex.domain.events import StoredEvent
@@ -28,6 +28,15 @@ class LocalSubscription:
             self._overflowed = True
         if not self._overflowed:
             self._events.append(event)
+        self._wake()
+
+    def overflow(self) -> None:
+        """Have the watcher read the journal."""
+        self._events.clear()
+        self._overflowed = True
+        self._wake()
+
+    def _wake(self) -> None:
         waiter = self._waiter
         if waiter is not None and not waiter.done():
             waiter.set_result(None)
@@ -63,15 +72,35 @@ class LocalHub:
     def watchers(self) -> int:
         return len(self._of_all) + sum(map(len, self._by_order.values()))
 
+    @property
+    def watched(self) -> Collection[str]:
+        """The orders that somebody watches, as they are at any moment."""
+        return self._by_order.keys()
+
+    @property
+    def is_followed(self) -> bool:
+        """Whether somebody watches all orders."""
+        return bool(self._of_all)
+
     def publish(self, events: Sequence[StoredEvent]) -> None:
+        self.publish_to_orders(events)
+        for subscription in self._of_all:
+            for event in events:
+                subscription.offer(event)
+
+    def publish_to_orders(self, events: Sequence[StoredEvent]) -> None:
+        """Give events to those who watch their orders, and to nobody who watches all."""
         by_order = self._by_order
         if by_order:
             for event in events:
                 for subscription in by_order.get(event.event.order_id, ()):
                     subscription.offer(event)
-        for subscription in self._of_all:
-            for event in events:
-                subscription.offer(event)
+
+    def overflow(self) -> None:
+        """Have every watcher read the journal: events may be missing, or be others than was said."""
+        for subscriptions in (self._of_all, *self._by_order.values()):
+            for subscription in subscriptions:
+                subscription.overflow()
 
     def watch(self, order_id: str) -> LocalSubscription:
         subscription = LocalSubscription(self, order_id, self._queue_events)
