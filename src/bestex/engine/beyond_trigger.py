@@ -15,7 +15,10 @@ _IMMEDIATE: Final = frozenset({Kind.STOP, Kind.TAKE_PROFIT})
 
 
 async def check_not_beyond(order: Order, market: MarketData, clock: Clock) -> None:
-    """Raise `BeyondTriggerError` for a trigger that the price is beyond already, unless the order allows that."""
+    """Raise `BeyondTriggerError` for a trigger that the price is beyond already, unless the order allows that.
+
+    The market is asked only where it matters.
+    """
     if order.kind not in _IMMEDIATE or order.terms.allow_immediate or order.terms.trigger_price is None:
         return
     tick = market.latest(order.pair) or await market.read(order.pair)

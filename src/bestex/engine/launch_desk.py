@@ -58,6 +58,7 @@ class LaunchDesk:
         self._known: OrderedDict[str, LaunchRecord] = OrderedDict()  # by mint, the latest pool of each
         self._wake = asyncio.Event()
         self._has_caught_up = asyncio.Event()
+        self._is_to_catch_up = asyncio.Event()
         market.on_launch(self._launched)
 
     def __len__(self) -> int:
@@ -67,14 +68,20 @@ class LaunchDesk:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._look_again_regularly())
             tasks.create_task(self._keep_records())
+            tasks.create_task(self._catch_up_when_asked())
 
     async def catch_up(self) -> None:
         """Look at the pools that were listed while no engine ran. Raises `JournalError`."""
         seen = await self._store.launches(MAX_KNOWN, None, None)
+        if not self._books.owns(LAUNCHES):
+            return  # it became another's meanwhile
         since_us = seen[0].launch.listed_us + 1 if seen else 0
         for record in reversed(seen[:MAX_KNOWN]):
             self._take_up(record)
-        for launch in await self._listed(since_us):
+        listed = await self._listed(since_us)
+        if not self._books.owns(LAUNCHES):
+            return
+        for launch in listed:
             known = self._known.get(launch.token.mint)
             if known is None or known.launch.pool != launch.pool:
                 self._launched(launch)
@@ -89,8 +96,24 @@ class LaunchDesk:
                 _log.warning("launches.unreachable", error=str(error))
             await self._clock.sleep(_RETRY_S)
 
+    def take_up(self) -> None:
+        """Look at those pools soon; whoever asks need not wait for the market."""
+        self._is_to_catch_up.set()
+
+    async def _catch_up_when_asked(self) -> None:
+        while True:
+            await self._is_to_catch_up.wait()
+            self._is_to_catch_up.clear()
+            try:
+                await self.catch_up()
+            except JournalError as error:
+                _log.warning("launches.interrupted", error=str(error))
+                await self._clock.sleep(_RETRY_S)
+                self._is_to_catch_up.set()
+
     def let_go(self) -> None:
         """Drop the snipers, and what is known of pools: they are another's from now on."""
+        self._is_to_catch_up.clear()
         self._has_caught_up.clear()
         self._snipers = Snipers()
         self._records.clear()

@@ -94,7 +94,7 @@ class SharedWatch(Watch):
                     await asyncio.sleep(0)
             self._prices.enter_collected(moved)
         if LAUNCHES in keys:
-            await self._launches.catch_up()
+            self._launches.take_up()
         return taken
 
     async def let_go(self, keys: Collection[str]) -> None:
