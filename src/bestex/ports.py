@@ -4,9 +4,9 @@ Each port has one contract suite in `tests/contracts` that every adapter passes.
 """
 
 from asyncio import Future
-from collections.abc import Awaitable, Callable, Collection, Container, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Protocol
 
 import msgspec
 
@@ -94,6 +94,22 @@ class Lease(msgspec.Struct, frozen=True):
 
     order_id: str
     epoch: int
+
+
+class ClaimedOrder(msgspec.Struct, frozen=True):
+    """An order whose lease has just been taken."""
+
+    lease: Lease
+    events: tuple[Event, ...]  # its whole history; none where it has to be read on its own
+
+
+class UnheldOrder(msgspec.Struct, frozen=True):
+    """An order that waits for an executor: nobody holds its lease."""
+
+    order_id: str
+    kind: str
+    pair: str
+    priority: int  # the smallest is claimed first
 
 
 class HeldOrder(msgspec.Struct, frozen=True):
@@ -219,14 +235,33 @@ class Journal(Protocol):
         Not those of watched ones: who fires one takes its lease.
         """
 
-    async def claim_waiting(self, limit: int) -> list[Lease]:
-        """Take the leases of orders that nobody holds and that are due, the most urgent first."""
+    async def claim_waiting(self, limit: int, *, signed_only: bool = False) -> list[ClaimedOrder]:
+        """Take the leases of orders that nobody holds and that are due, the most urgent first.
 
-    async def claim_these(self, order_ids: Sequence[str]) -> list[Lease]:
+        With `signed_only` those of which a transaction may land or be final yet. An engine that gives no signs of life
+        gets none.
+        """
+
+    async def claim_these(self, order_ids: Sequence[str]) -> list[ClaimedOrder]:
         """Of these orders, take the leases of those that nobody holds and that are due."""
 
     async def hand_back(self, leases: Sequence[Lease]) -> None:
         """Let go of leases, so that others may take the orders up; one that is another's by now stays as it is."""
+
+    async def hand_back_held(self, limit: int) -> list[UnheldOrder]:
+        """Let go of leases of this engine's, whatever they are; none is given when none is left."""
+
+    async def silent_engines(self) -> dict[str, int]:
+        """The engines that gave no sign of life for too long, with the time of their last, Unix microseconds."""
+
+    async def free_orders_of_the_dead(self, after_id: str | None, limit: int) -> list[UnheldOrder]:
+        """Take the leases of unsettled orders from engines that are not alive, for nobody, by id, behind `after_id`.
+
+        Those of which a transaction may land or be final yet are the most urgent from then on.
+        """
+
+    async def forget_engines(self) -> None:
+        """Forget the engines that have been silent for long and hold no order."""
 
     async def unsettled(self) -> int:
         """How many orders are not settled and not watched."""
@@ -609,28 +644,24 @@ class Hub(Protocol):
 # --- Dispatch ------------------------------------------------------------------------------------------------
 
 
-Job = Callable[[], Coroutine[Any, Any, None]]
-"""Executes one order from where it stands."""
+RingListener = Callable[[Sequence[str]], None]
+"""Called with the ids of orders that may wait for an executor; with none: look which do."""
 
 
 class Dispatcher(Protocol):
-    """Brings orders to executors. It only says *look now*: the journal knows what is to be done."""
+    """Brings orders that nobody holds to the workers. It only says *look now*: the journal knows what is to be done.
 
-    @property
-    def waiting(self) -> int:
-        """Orders that wait to be executed."""
+    It may lose what it is told, or tell it twice: workers look by themselves, too.
+    """
 
-    @property
-    def executing(self) -> int: ...
+    def ring(self, orders: Sequence[UnheldOrder]) -> None:
+        """Tell of orders that are on disk. Never waits and never fails; what is too much for its queue is dropped."""
 
-    def order_ids(self) -> set[str]:
-        """The orders that execute or wait to."""
+    def on_ring(self, listener: RingListener) -> None:
+        """Be told of orders; before `run`. Each id that the listener gets is answered with `taken`."""
 
-    def dispatch(self, order_id: str, job: Job) -> None:
-        """Run `job` as soon as there is room, and never beside another of the same order."""
+    def taken(self, order_ids: Sequence[str]) -> None:
+        """These orders, of which the listener was told, have been taken, by whomever: nobody need be told again."""
 
-    async def drain(self, seconds: float, finish: Container[str]) -> None:
-        """Start nothing more and stop what executes; first wait for the orders in `finish`, for at most `seconds`."""
-
-    async def stop(self) -> None:
-        """Stop what executes where it stands, and take no more."""
+    async def run(self) -> None:
+        """Carry what is rung, for ever, through whatever becomes of the servers that it needs."""

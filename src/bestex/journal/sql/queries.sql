@@ -138,37 +138,105 @@ update bestex.orders o
 returning o.id, o.lease_epoch
 
 -- name: claim_waiting
--- Leases of orders that nobody holds and that are due, the most urgent first.
-with free as materialized (
+-- Leases of orders that nobody holds and that are due, the most urgent first, with their histories; up to a priority.
+-- A history is as old as the question, the lease is not: `last_seq` tells where they do not fit together.
+with alive as materialized (
+    select from bestex.engines e where e.id = $1 and e.seen_at > clock_timestamp() - $2::interval),
+free as materialized (
     select c.id, c.priority from bestex.orders c
      where c.lease_owner is null and not c.settled and not c.resting
        and (c.run_after is null or c.run_after <= clock_timestamp())
-     order by c.priority, c.id limit $2 for update skip locked)
-update bestex.orders o
-   set lease_owner = $1, lease_epoch = o.lease_epoch + 1, run_after = null
-  from free where o.id = free.id
-returning o.id, o.lease_epoch, free.priority
+       and c.priority <= $4::smallint and exists (select from alive)
+     order by c.priority, c.id limit $3 for update skip locked),
+taken as (
+    update bestex.orders o
+       set lease_owner = $1, lease_epoch = o.lease_epoch + 1, run_after = null
+      from free where o.id = free.id
+    returning o.id, o.lease_epoch, o.seq, free.priority)
+select t.lease_epoch, t.seq as last_seq, e.*
+  from taken t
+ cross join lateral (
+       select position, order_id, seq, status, attempt, (extract(epoch from at) * 1000000)::bigint as at_us, detail,
+              sealed
+         from bestex.events where order_id = t.id order by seq) e
+ order by t.priority, t.id, e.seq
 
 -- name: claim_these
 -- The same of those named.
-with free as materialized (
+with alive as materialized (
+    select from bestex.engines e where e.id = $1 and e.seen_at > clock_timestamp() - $2::interval),
+free as materialized (
     select c.id, c.priority from bestex.orders c
-     where c.id = any ($2::uuid[]) and c.lease_owner is null and not c.settled and not c.resting
-       and (c.run_after is null or c.run_after <= clock_timestamp())
-     order by c.id for update skip locked)
-update bestex.orders o
-   set lease_owner = $1, lease_epoch = o.lease_epoch + 1, run_after = null
-  from free where o.id = free.id
-returning o.id, o.lease_epoch, free.priority
+     where c.id = any ($3::uuid[]) and c.lease_owner is null and not c.settled and not c.resting
+       and (c.run_after is null or c.run_after <= clock_timestamp()) and exists (select from alive)
+     order by c.id for update skip locked),
+taken as (
+    update bestex.orders o
+       set lease_owner = $1, lease_epoch = o.lease_epoch + 1, run_after = null
+      from free where o.id = free.id
+    returning o.id, o.lease_epoch, o.seq, free.priority)
+select t.lease_epoch, t.seq as last_seq, e.*
+  from taken t
+ cross join lateral (
+       select position, order_id, seq, status, attempt, (extract(epoch from at) * 1000000)::bigint as at_us, detail,
+              sealed
+         from bestex.events where order_id = t.id order by seq) e
+ order by t.priority, t.id, e.seq
 
 -- name: hand_back
 -- Let go of leases, and have somebody look.
 with let_go as (
-    update bestex.orders o set lease_owner = null
+    update bestex.orders o
+       set lease_owner = null,
+           priority = case when o.status in ('submitted', 'confirmed') then 0 else o.priority end
       from unnest($2::uuid[], $3::integer[]) as l (id, epoch)
      where o.id = l.id and o.lease_owner = $1 and o.lease_epoch = l.epoch and not o.settled
     returning o.id)
 select pg_notify('bestex_work', '') from let_go limit 1
+
+-- name: hand_back_held
+-- Let go of some of an engine's leases, and have somebody look. What is locked is left for the next call: whoever waits
+-- for a lock while holding others can meet one that does the same.
+with held as materialized (
+    select c.id from bestex.orders c
+     where c.lease_owner = $1 and not c.settled and not c.resting
+     order by c.id limit $2 for update skip locked),
+let_go as (
+    update bestex.orders o
+       set lease_owner = null,
+           priority = case when o.status in ('submitted', 'confirmed') then 0 else o.priority end
+      from held where o.id = held.id
+    returning o.id, o.kind, o.pair, o.priority),
+told as materialized (select pg_notify('bestex_work', '') from (select from let_go limit 1) one)
+select let_go.* from let_go left join told on true
+
+-- name: silent_engines
+select id, case when isfinite(seen_at) then (extract(epoch from seen_at) * 1000000)::bigint else 0 end as seen_us
+  from bestex.engines where seen_at <= clock_timestamp() - $1::interval
+
+-- name: free_orders_of_the_dead
+-- Take leases from engines that are not alive, for nobody, and have somebody look. The epoch is raised at once: what
+-- such an engine still appends should it go on is refused. A page at a time, from an id on.
+with alive as materialized (
+    select array(select e.id from bestex.engines e where e.seen_at > clock_timestamp() - $1::interval) as ids),
+left_behind as materialized (
+    select c.id from bestex.orders c
+     where not c.settled and not c.resting and c.id > $2
+       and c.lease_owner is not null and c.lease_owner <> all ((select ids from alive)::uuid[])
+     order by c.id limit $3 for update skip locked),
+let_go as (
+    update bestex.orders o
+       set lease_owner = null, lease_epoch = o.lease_epoch + 1,
+           priority = case when o.status in ('submitted', 'confirmed') then 0 else o.priority end
+      from left_behind where o.id = left_behind.id
+    returning o.id, o.kind, o.pair, o.priority),
+told as materialized (select pg_notify('bestex_work', '') from (select from let_go limit 1) one)
+select let_go.* from let_go left join told on true order by let_go.id
+
+-- name: forget_engines
+delete from bestex.engines e
+ where e.seen_at <= clock_timestamp() - $1::interval
+   and not exists (select from bestex.orders o where not o.settled and not o.resting and o.lease_owner = e.id)
 
 -- name: engines
 -- All engines, with what tells the living from the dead.

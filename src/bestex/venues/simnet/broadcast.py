@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 import msgspec
+import structlog
 
 from bestex.domain.launches import Launch
 from bestex.domain.tokens import Pair, TokenRegistry, pair_of
@@ -22,6 +23,8 @@ MEASURE_EVERY_S: Final = 0.5
 BEAT_EVERY_S: Final = 1.0
 """A client that hears nothing for much longer takes the connection for broken."""
 TOKENS_AT_ONCE: Final = 5_000
+
+_log = structlog.get_logger(__name__)
 
 
 class Broadcast:
@@ -160,11 +163,15 @@ class Broadcast:
 
 
 def _tell(sessions: Iterable[Session], news: wire.News) -> None:
+    """Tell all of them. It never raises: the world, which makes the news, must not break by who hears of them."""
     message: bytes | None = None
-    for session in sessions:
-        if message is None:
-            message = wire.encode(news)
-        session.tell_encoded(message)
+    try:
+        for session in sessions:
+            if message is None:
+                message = wire.encode(news)
+            session.tell_encoded(message)
+    except (OverflowError, ValueError):
+        _log.exception("simnet.news_not_told", news=type(news).__name__)
 
 
 def _looks_alike(launch: Launch, before: Launch | None) -> bool:

@@ -1,5 +1,6 @@
 """The simulated world's prices and launches, as another process has them."""
 
+import asyncio
 from collections.abc import Callable, Iterable
 from typing import Final, TypeVar
 
@@ -30,6 +31,7 @@ class RemoteMarketData:
         self._connection = connection
         self._clock = clock
         self._followed: dict[tuple[str, str], Pair] = {}  # by the mints of base and quote token
+        self._follow_is_due = False
         self._latest: dict[tuple[str, str], Tick] = {}  # the same
         self._at_launch: Tick | None = None  # the prices of the pool that is being told of
         self._tick_listeners: list[TickListener] = []
@@ -47,7 +49,9 @@ class RemoteMarketData:
     def follow(self, pairs: Iterable[Pair]) -> None:
         self._followed = {_mints(pair): pair for pair in pairs}
         self._latest = {mints: tick for mints, tick in self._latest.items() if mints in self._followed}
-        self._connection.say(wire.FollowPairs(list(self._followed.values())))
+        if not self._follow_is_due:  # many come one by one: all of one turn are said at once
+            self._follow_is_due = True
+            asyncio.get_running_loop().call_soon(self._say_pairs)
 
     def on_tick(self, listener: TickListener) -> None:
         self._tick_listeners.append(listener)
@@ -127,9 +131,13 @@ class RemoteMarketData:
     def _is_fresh(self) -> bool:
         return self._measured_at is not None and self._clock.monotonic() - self._measured_at <= MEASURE_LIFE_S
 
+    def _say_pairs(self) -> None:
+        self._follow_is_due = False
+        self._connection.say(wire.FollowPairs(list(self._followed.values())))
+
     def _say_again(self) -> None:
         if self._followed:
-            self._connection.say(wire.FollowPairs(list(self._followed.values())))
+            self._say_pairs()
         if self._launch_listeners:
             self._connection.say(wire.FollowLaunches())
 

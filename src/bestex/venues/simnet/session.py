@@ -160,6 +160,9 @@ class Session:
             except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
                 self.cut(BAD_DATA, f"no messages of this protocol: {error}"[:120])
                 return
+            if len(requests) > MAX_CALLS:
+                self.cut(BEYOND_BOUNDS, f"more than {MAX_CALLS:,} calls in one message")
+                return
             for request in requests:
                 self._takers[type(request)](request)
 
