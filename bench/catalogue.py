@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from bench import latency, throughput
+from bench import growth, latency, memory, throughput
 from bench.suite import Benchmark
 
-BENCHMARKS: Final[tuple[Benchmark, ...]] = (throughput.BENCHMARK, latency.BENCHMARK)
+BENCHMARKS: Final[tuple[Benchmark, ...]] = (throughput.BENCHMARK, latency.BENCHMARK, growth.BENCHMARK, memory.BENCHMARK)

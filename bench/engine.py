@@ -34,6 +34,7 @@ READY_SECONDS_MAX: Final = 90.0
 REQUEST_SECONDS_MAX: Final = 10.0
 BESTEX: Final = Path(sys.executable).parent / "bestex"
 ENDED_SAMPLE: Final = re.compile(r'^bestex_orders_ended_total\{.*?status="(\w+)".*?\} (\S+)', re.MULTILINE)
+ACCEPTED_SAMPLE: Final = re.compile(r"^bestex_orders_accepted_total (\S+)", re.MULTILINE)
 
 SELL_SOL: Final = "0.25"
 
@@ -65,6 +66,14 @@ class Engine:
         response.raise_for_status()
         counts = {status: int(float(count)) for status, count in ENDED_SAMPLE.findall(response.text)}
         return Ends(total=sum(counts.values()), confirmed=counts.get("confirmed", 0))
+
+    async def in_flight(self) -> int:
+        """Orders accepted and not ended."""
+        response = await self.client.get("/metrics")
+        response.raise_for_status()
+        accepted = ACCEPTED_SAMPLE.search(response.text)
+        ended = ENDED_SAMPLE.findall(response.text)
+        return int(float(accepted[1] if accepted else 0)) - sum(int(float(count)) for _, count in ended)
 
     def peak_memory_bytes(self) -> int:
         return peak_memory_bytes(self.pid)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from bench.errors import BenchError
@@ -70,21 +70,17 @@ class Benchmark:
     add_options: Callable[[argparse.ArgumentParser], None] = lambda parser: None
 
 
-@contextlib.contextmanager
-def bars(console: Console) -> Iterator[Bar]:
+def bars(console: Console) -> Bar:
     """Progress bars, one at a time."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True) as shown:
 
-        @contextlib.contextmanager
-        def bar(what: str, total: float) -> Iterator[ProgressOf]:
+    @contextlib.contextmanager
+    def bar(what: str, total: float) -> Iterator[ProgressOf]:
+        columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
+        with Progress(*columns, console=console, transient=True) as shown:
             task = shown.add_task(what, total=total)
-            try:
-                yield lambda done: shown.update(task, completed=done)
-            finally:
-                shown.remove_task(task)
+            yield lambda done: shown.update(task, completed=done)
 
-        yield bar
+    return bar
 
 
 def rotated(systems: Sequence[T], round_number: int) -> list[T]:
@@ -95,9 +91,8 @@ def rotated(systems: Sequence[T], round_number: int) -> list[T]:
 
 async def _run(benchmark: Benchmark, options: argparse.Namespace, console: Console) -> Result:
     facts = machine()
-    with bars(console) as bar:
-        run = Run(options.quick, options.rounds, bar, console, options)
-        found = await benchmark.measure(run)
+    run = Run(options.quick, options.rounds, bars(console), console, options)
+    found = await benchmark.measure(run)
     middle = medians(found.readings)
     return Result(
         benchmark=benchmark.name,

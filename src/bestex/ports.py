@@ -6,7 +6,7 @@ Each port has one contract suite in `tests/contracts` that every adapter passes.
 from asyncio import Future
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from enum import StrEnum
-from typing import Protocol
+from typing import Final, Protocol
 
 import msgspec
 
@@ -269,7 +269,19 @@ class Journal(Protocol):
     async def resting(self, after_id: str | None, limit: int) -> list[RestingOrder]:
         """Watched orders, by id, behind `after_id`."""
 
+    async def resting_pairs(self) -> list[str]:
+        """The names of the pairs that have watched orders, sorted."""
+
+    async def resting_of(self, pair: str, after_id: str | None, limit: int) -> list[RestingOrder]:
+        """A pair's watched orders, by id, behind `after_id`."""
+
+    async def resting_these(self, order_ids: Sequence[str]) -> list[RestingOrder]:
+        """Those of the orders that are watched, by id."""
+
     async def count_resting(self) -> int: ...
+
+    async def unheld(self) -> int:
+        """How many orders wait for a worker: due or not, nobody holds them."""
 
     async def leases_of_resting(self, order_ids: Sequence[str]) -> list[Lease]:
         """Those of the orders that are watched, with the epoch of their last lease; nobody holds it."""
@@ -307,6 +319,38 @@ HeadListener = Callable[[int, bytes], None]
 
 JournalListener = Callable[[Sequence[StoredEvent]], None]
 """Called with each commit's events, in position order, after the commit."""
+
+
+# --- Books ---------------------------------------------------------------------------------------------------
+
+BOOK_LEASE_S: Final = 3.0
+"""Seconds that a book's lease lasts unless it is renewed."""
+
+
+class BookStanding(msgspec.Struct, frozen=True):
+    """How the books stand when this engine has renewed its leases."""
+
+    mine: tuple[BookLease, ...]  # that last `BOOK_LEASE_S` from now
+    watchers: int  # engines that renewed theirs within `BOOK_LEASE_S`, this one among them, though they own nothing
+
+
+class BookLeases(Protocol):
+    """Who owns which book. Raises `JournalUnavailableError`."""
+
+    async def renew(self) -> BookStanding:
+        """Give a sign of life, and have all leases of this engine last from now on; those it still has."""
+
+    async def claim(self, keys: Sequence[str], limit: int) -> list[BookLease]:
+        """Of these books, take at most `limit` that are nobody's or whose lease ran out, each under another epoch."""
+
+    async def let_go(self, keys: Sequence[str]) -> None:
+        """Have these books of this engine's be nobody's."""
+
+    async def drop(self, keys: Sequence[str]) -> None:
+        """Forget these pairs' books of this engine's in which nothing rests any more; others stay as they are."""
+
+    async def leave(self) -> None:
+        """Let go of all, and be no watcher any more."""
 
 
 # --- Triggers ------------------------------------------------------------------------------------------------
@@ -430,7 +474,8 @@ class TriggerStore(Protocol):
 
     async def set_dead_man(self, switch: DeadMan) -> None: ...
 
-    async def drop_dead_man(self, caller: str) -> None: ...
+    async def drop_dead_man(self, caller: str, due_us: int | None = None) -> None:
+        """Drop a switch; with `due_us` only as long as that is when it is due: it may have been renewed."""
 
     async def dead_men(self) -> list[DeadMan]: ...
 

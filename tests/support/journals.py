@@ -9,7 +9,7 @@ import asyncpg
 
 from bestex.ambient import SystemClock
 from bestex.journal.connections import connect
-from bestex.journal.memory import MemoryDatabase, MemoryJournal
+from bestex.journal.memory import BookRow, MemoryDatabase, MemoryJournal
 from bestex.journal.postgres import PostgresJournal
 from bestex.journal.queries import QUERIES
 from bestex.journal.writer import MergedRows, Store, Verdict
@@ -81,8 +81,8 @@ class InMemory:
         self.database.give_sign_of_life(journal.engine_id)
 
     async def own_book(self, journal: AnyJournal, lease: BookLease) -> None:
-        self.database.books = {book: owner for book, owner in self.database.books.items() if book.key != lease.key}
-        self.database.books[lease] = journal.engine_id
+        row = self.database.books.setdefault(lease.key, BookRow())
+        row.owner, row.epoch = journal.engine_id, lease.epoch
 
     async def close(self) -> None:
         await self.writers.stop()

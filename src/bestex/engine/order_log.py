@@ -23,7 +23,7 @@ from bestex.domain.events import (
 from bestex.domain.lifecycle import Status
 from bestex.domain.order_state import OrderState
 from bestex.domain.orders import Order, changes_order, order_after
-from bestex.ports import Append, Clock, Journal, NewOrder
+from bestex.ports import Append, BookLease, Clock, Journal, NewOrder
 
 _FIRST_ROUTING: Final = RoutingDetail()
 
@@ -86,17 +86,22 @@ class OrderLog:
         epoch = self.epoch if self.leased else None
         return Append(order.id, 0, None, epoch, events, self.state.view(), new)
 
-    def fire(self, trigger: Trigger) -> "asyncio.Future[int]":
-        """Begin to execute a watched order: its next attempt, under a lease that is taken with it."""
+    def fire(self, trigger: Trigger, fence: BookLease | None = None) -> "asyncio.Future[int]":
+        """Begin to execute a watched order: its next attempt, under a lease that is taken with it.
+
+        `fence`: the book that it fires from, where that is one engine's among several; likewise below.
+        """
         self._signed_at = self._committed_at = self._sent_at = self._seen_at = None
         self.epoch += 1
         self.leased = True
         detail = RoutingDetail(trigger=trigger)
-        return self.record(Status.ROUTING, detail, attempt=self.state.attempt + 1, takes_lease=True)
+        return self.record(Status.ROUTING, detail, attempt=self.state.attempt + 1, takes_lease=True, fence=fence)
 
-    def watch(self, detail: WatchingDetail, companion: Append | None = None) -> "asyncio.Future[int]":
+    def watch(
+        self, detail: WatchingDetail, companion: Append | None = None, fence: BookLease | None = None
+    ) -> "asyncio.Future[int]":
         """Have the order wait, or note something while it does; its lease is let go."""
-        appended = self.record(Status.WATCHING, detail, companion=companion)
+        appended = self.record(Status.WATCHING, detail, companion=companion, fence=fence)
         self.leased = False
         return appended
 
@@ -110,6 +115,7 @@ class OrderLog:
         sealed: bytes = b"",
         takes_lease: bool = False,
         companion: Append | None = None,
+        fence: BookLease | None = None,
         run_after_us: int | None = None,
     ) -> "asyncio.Future[int]":
         """Append the order's next event. Await the result where the lifecycle has a barrier.
@@ -138,7 +144,8 @@ class OrderLog:
             None,
             takes_lease,
             companion,
-            run_after_us=run_after_us,
+            fence,
+            run_after_us,
         )
         if run_after_us is not None:
             self.leased = False

@@ -88,12 +88,13 @@ class Recovery:
         order_id = lease.order_id
         events = histories.get(order_id) or (await self._journal.histories([order_id]))[order_id]
         try:
-            return self._log_of(events, lease.epoch)
+            return self.log_of(events, lease.epoch)
         except UnknownTokenError as error:
             self._end(events, lease, error)
             return None
 
-    def _log_of(self, events: list[Event], epoch: int) -> OrderLog:
+    def log_of(self, events: list[Event], epoch: int) -> OrderLog:
+        """The order that these are all events of; raises as `order_as_it_stands` does."""
         order, state = order_as_it_stands(events, self._tokens), fold(events)
         log = OrderLog(self._journal, self._clock, order, state, epoch, leased=state.status is not Status.WATCHING)
         log.transaction = open_transaction(events)

@@ -76,6 +76,17 @@ class _Order:
             self.priority = SIGNED
 
 
+class BookRow:
+    """Who owns a book, under which epoch, and until when."""
+
+    __slots__ = ("epoch", "owner", "until_us")
+
+    def __init__(self) -> None:
+        self.owner: str | None = None
+        self.epoch = 0
+        self.until_us = 0  # Unix microseconds
+
+
 class MemoryDatabase:
     """What the engines' journals share; it outlives them as a database does."""
 
@@ -88,7 +99,8 @@ class MemoryDatabase:
         self.keys: dict[tuple[str, str, str], NewOrder] = {}
         self.engines: dict[str, tuple[int, Verdict]] = {}  # living engines: last commit and its answer
         self.silent: set[str] = set()  # engines that give no signs of life
-        self.books: dict[BookLease, str] = {}  # who owns each
+        self.books: dict[str, BookRow] = {}  # by key
+        self.watchers: dict[str, int] = {}  # until when each lives unless it renews its leases, Unix microseconds
 
     @property
     def head_hash(self) -> bytes:
@@ -112,6 +124,13 @@ class MemoryDatabase:
         oldest = min(holders)
         same = len(holders) == 1 and holders[oldest].request_hash == new.request_hash
         return DuplicateKeyError(oldest, same)
+
+    def owns(self, engine_id: str, lease: BookLease) -> bool:
+        row = self.books.get(lease.key)
+        return row is not None and (row.owner, row.epoch) == (engine_id, lease.epoch)
+
+    def resting_pairs(self) -> set[str]:
+        return {order.view.pair for order in self.orders.values() if order.resting and order.view is not None}
 
     def bury(self, engine_id: str) -> None:
         self.engines.pop(engine_id, None)
@@ -183,7 +202,7 @@ class MemoryStore:
             held = first.lease_epoch in (None, order.epoch if order.owner == self._engine_id else None)
         if not held:
             return AppendRefusedError(f"order {first.order_id} is leased to another")
-        if first.fence is not None and self._database.books.get(first.fence) != self._engine_id:
+        if first.fence is not None and not self._database.owns(self._engine_id, first.fence):
             return AppendRefusedError(f"the book of order {first.order_id} is another's")
         return None
 
@@ -367,6 +386,32 @@ class MemoryJournal:
         )
         page = nsmallest(limit, watched, key=itemgetter(0))
         return [_resting_order(order.view, order.epoch) for _, order in page if order.view is not None]
+
+    async def resting_pairs(self) -> list[str]:
+        return sorted(self.database.resting_pairs())
+
+    async def resting_of(self, pair: str, after_id: str | None, limit: int) -> list[RestingOrder]:
+        watched = (
+            (order_id, order)
+            for order_id, order in self.database.orders.items()
+            if order.resting
+            and order.view is not None
+            and order.view.pair == pair
+            and (after_id is None or order_id > after_id)
+        )
+        page = nsmallest(limit, watched, key=itemgetter(0))
+        return [_resting_order(order.view, order.epoch) for _, order in page if order.view is not None]
+
+    async def resting_these(self, order_ids: Sequence[str]) -> list[RestingOrder]:
+        found = ((each, self.database.orders.get(each)) for each in sorted(order_ids))
+        return [
+            _resting_order(order.view, order.epoch)
+            for _, order in found
+            if order is not None and order.resting and order.view is not None
+        ]
+
+    async def unheld(self) -> int:
+        return sum(order.is_due and order.owner is None for order in self.database.orders.values())
 
     async def leases_of_resting(self, order_ids: Sequence[str]) -> list[Lease]:
         orders = self.database.orders

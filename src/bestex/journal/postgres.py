@@ -322,6 +322,22 @@ class PostgresJournal:
         rows = await self._fetch("resting", after_id or _BEFORE_ALL_IDS, limit)
         return [decode_resting(view, epoch) for view, epoch in rows]
 
+    async def resting_pairs(self) -> list[str]:
+        return sorted(row["pair"] for row in await self._fetch("resting_pairs"))
+
+    async def resting_of(self, pair: str, after_id: str | None, limit: int) -> list[RestingOrder]:
+        rows = await self._fetch("resting_of", pair, after_id or _BEFORE_ALL_IDS, limit)
+        return [decode_resting(view, epoch) for view, epoch in rows]
+
+    async def resting_these(self, order_ids: Sequence[str]) -> list[RestingOrder]:
+        rows = await self._fetch("resting_these", list(order_ids))
+        return [decode_resting(view, epoch) for view, epoch in rows]
+
+    async def unheld(self) -> int:
+        [row] = await self._fetch("unheld")
+        count: int = row["count"]
+        return count
+
     async def leases_of_resting(self, order_ids: Sequence[str]) -> list[Lease]:
         rows = await self._fetch("leases_of_resting", list(order_ids))
         return [Lease(str(row["id"]), row["lease_epoch"]) for row in rows]

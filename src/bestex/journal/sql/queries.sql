@@ -61,11 +61,30 @@ select count(*) from bestex.orders where not settled and not resting
 -- Watched orders, a page at a time. From an id on, never from none: a plan that is kept must go straight there.
 select view, lease_epoch from bestex.orders where resting and id > $1 order by id limit $2
 
+-- name: resting_pairs
+-- From one pair's first entry in the index to the next pair's: as many steps as there are pairs, not orders.
+with recursive pairs (pair) as (
+    (select pair from bestex.orders where resting order by pair limit 1)
+    union all
+    select (select o.pair from bestex.orders o where o.resting and o.pair > p.pair order by o.pair limit 1)
+      from pairs p where p.pair is not null)
+select pair from pairs where pair is not null
+
+-- name: resting_of
+-- A pair's watched orders, a page at a time.
+select view, lease_epoch from bestex.orders where resting and pair = $1 and id > $2 order by id limit $3
+
+-- name: resting_these
+select view, lease_epoch from bestex.orders where resting and id = any ($1::uuid[]) order by id
+
 -- name: leases_of_resting
 select id, lease_epoch from bestex.orders where resting and id = any ($1::uuid[]) order by id
 
 -- name: count_resting
 select count(*) from bestex.orders where resting
+
+-- name: unheld
+select count(*) from bestex.orders where lease_owner is null and not settled and not resting
 
 -- name: order
 select view, lease_owner, lease_epoch from bestex.orders where id = $1
@@ -238,6 +257,65 @@ delete from bestex.engines e
  where e.seen_at <= clock_timestamp() - $1::interval
    and not exists (select from bestex.orders o where not o.settled and not o.resting and o.lease_owner = e.id)
 
+-- name: renew_books
+-- One watcher's leases, and how many watchers there are: each has a row of its own, by whose key it is none's book.
+with here as (
+    insert into bestex.book_leases as b (key, owner, epoch, until)
+    values ('watcher ' || $1::uuid, $1::uuid, 0, clock_timestamp() + $2::interval)
+        on conflict (key) do update set until = excluded.until
+    returning b.key),
+renewed as (
+    update bestex.book_leases b set until = clock_timestamp() + $2::interval
+      from here where b.owner = $1::uuid and b.key <> here.key
+    returning b.key, b.epoch)
+select (select coalesce(array_agg(key order by key), '{}') from renewed) as keys,
+       (select coalesce(array_agg(epoch order by key), '{}') from renewed) as epochs,
+       (select count(*) from bestex.book_leases b
+         where b.key like 'watcher %' and b.owner <> $1::uuid and b.until > clock_timestamp()) as others
+
+-- name: claim_books
+-- Those that are nobody's, or whose lease ran out.
+with free as materialized (
+    select b.key from bestex.book_leases b
+     where b.key = any ($3::text[]) and (b.owner is null or b.until < clock_timestamp())
+     order by b.key limit $4 for update skip locked)
+update bestex.book_leases b
+   set owner = $1, epoch = b.epoch + 1, until = clock_timestamp() + $2::interval
+  from free where b.key = free.key
+returning b.key, b.epoch
+
+-- name: claim_new_books
+-- Those that have no row yet.
+insert into bestex.book_leases (key, owner, epoch, until)
+select w.key, $1, 1, clock_timestamp() + $2::interval
+  from unnest($3::text[]) as w (key)
+ where not exists (select from bestex.book_leases b where b.key = w.key)
+ order by w.key limit $4
+    on conflict (key) do nothing
+returning key, epoch
+
+-- name: let_go_of_books
+update bestex.book_leases set owner = null, until = clock_timestamp() where owner = $1 and key = any ($2::text[])
+
+-- name: drop_books
+-- Their next epoch is 1 again: what was to fire under an earlier one rested then, and nothing does now.
+delete from bestex.book_leases b
+ where b.owner = $1 and b.key = any ($2::text[])
+   and not exists (select from bestex.orders o where o.resting and o.pair = b.key)
+
+-- name: leave_books
+with gone as (
+    delete from bestex.book_leases where key = 'watcher ' || $1::uuid)
+update bestex.book_leases set owner = null, until = clock_timestamp()
+ where owner = $1::uuid and key <> 'watcher ' || $1::uuid
+
+-- name: bury_watchers
+-- The rows of watchers that have been silent for long.
+delete from bestex.book_leases
+ where key in (select key from bestex.book_leases
+                where key like 'watcher %' and until < clock_timestamp() - interval '1 minute'
+                for update skip locked)
+
 -- name: engines
 -- All engines, with what tells the living from the dead.
 select id, mode, about, seen_at, seen_at < clock_timestamp() - $1::interval as silent,
@@ -318,7 +396,7 @@ insert into bestex.dead_men (caller, due_us, keeps_stops) values ($1, $2, $3)
     on conflict (caller) do update set due_us = excluded.due_us, keeps_stops = excluded.keeps_stops
 
 -- name: drop_dead_man
-delete from bestex.dead_men where caller = $1
+delete from bestex.dead_men where caller = $1 and ($2::bigint is null or due_us = $2)
 
 -- name: dead_men
 select caller, due_us, keeps_stops from bestex.dead_men order by caller
