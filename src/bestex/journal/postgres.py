@@ -28,6 +28,7 @@ from bestex.journal.writer import (
     Verdict,
 )
 from bestex.ports import (
+    ROOM_LASTS_S,
     Append,
     Clock,
     Halt,
@@ -41,6 +42,7 @@ from bestex.ports import (
     OrderFilter,
     OrderRow,
     RestingOrder,
+    Room,
 )
 
 ENGINE_TTL: Final = timedelta(seconds=5)
@@ -52,6 +54,7 @@ READ_CONNECTIONS: Final = 4
 FEW_ORDERS: Final = 500
 """So many orders the server looks for in a stretch of the log; of more, the stretch is read and looked through here."""
 
+_ROOM_LASTS: Final = timedelta(seconds=ROOM_LASTS_S)
 _BEFORE_ALL_IDS: Final = "00000000-0000-0000-0000-000000000000"
 
 _FENCED: Final = ("BX001", "BX002")  # no place here, or not with this commit number: start anew
@@ -267,6 +270,11 @@ class PostgresJournal:
         [row] = await self._fetch("unsettled")
         count: int = row["count"]
         return count
+
+    async def reserve_room(self, bounds: Room, watched_max: int | None) -> Room:
+        limits = (bounds.waiting, bounds.open, bounds.watched, watched_max)
+        [row] = await self._fetch("reserve_room", self.engine_id, *limits, _ROOM_LASTS)
+        return Room(row["waiting"], row["open"], row["watched"])
 
     async def resting(self, after_id: str | None, limit: int) -> list[RestingOrder]:
         rows = await self._fetch("resting", after_id or _BEFORE_ALL_IDS, limit)
