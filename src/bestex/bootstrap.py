@@ -18,6 +18,7 @@ from pydantic import ValidationError
 from bestex import __version__
 from bestex.ambient import SystemClock, SystemIds
 from bestex.api.app import Application, create_rest
+from bestex.api.direct_entry import DirectEntry
 from bestex.api.execute import OrderEntry
 from bestex.api.feed import Feed
 from bestex.api.guard import Guard
@@ -31,14 +32,13 @@ from bestex.api.stream import EntryStream, OpenStreams, StatusStream
 from bestex.config import Settings, unknown_settings
 from bestex.domain.errors import BestexError, EngineFencedError
 from bestex.domain.tokens import TokenRegistry, load_tokens
-from bestex.engine.engine import Engine
-from bestex.engine.execution import EngineLimits
+from bestex.engine.engine import Engine, EngineLimits
 from bestex.engine.intake import IntakeLimits
 from bestex.engine.landing import LandingLimits
 from bestex.engine.operator import Operator
 from bestex.engine.rearming import RearmPolicy
 from bestex.engine.retry import RetryPolicy
-from bestex.hub.local import LocalHub
+from bestex.hub import LocalHub
 from bestex.journal.connections import LOST
 from bestex.journal.embedded import EmbeddedPostgres, EmbeddedPostgresError
 from bestex.journal.engines import Enrolment
@@ -216,8 +216,8 @@ class Process:
 
             streams = OpenStreams()
             self._show_gauges(metrics, engine, hub, streams)
-            app = self._application(engine, operator, journal, store, hub, router, world, metrics, streams)
-            server = HttpServer(app, listener, streams)
+            app, direct = self._application(engine, operator, journal, store, hub, router, world, metrics, streams)
+            server = HttpServer(app, listener, streams, direct)
             serving = asyncio.create_task(server.run(), name="server")
             recovering = asyncio.create_task(self._recover(engine, began), name="recovery")
             for task in (serving, recovering):
@@ -277,7 +277,7 @@ class Process:
         world: SimulatedWorld,
         metrics: Metrics,
         streams: OpenStreams,
-    ) -> Guard:
+    ) -> tuple[Guard, DirectEntry]:
         async def not_ready() -> str | None:
             await journal.head()
             return self._not_ready
@@ -297,7 +297,8 @@ class Process:
             Feed(journal, hub, streams, self._clock),
             rest,  # type: ignore[arg-type] # Litestar's own names for the ASGI types
         )
-        return Guard(application, self._settings.allowed_hosts, self._settings.cors_origins)
+        guard = Guard(application, self._settings.allowed_hosts, self._settings.cors_origins)
+        return guard, DirectEntry(entry, guard)
 
     async def _has_journal(self, dsn: str) -> bool:
         """`has_journal`. An embedded server that ends just now is started again by its supervisor: wait for that."""

@@ -11,7 +11,7 @@ from bestex.domain.events import StoredEvent
 from bestex.domain.lifecycle import Status
 from bestex.ports import Subscription
 from tests.support.engine import database_for_module
-from tests.support.hubs import HubUnderTest, AcrossProcesses, WithinOneProcess
+from tests.support.hubs import AcrossProcesses, HubUnderTest, WithinOneProcess
 from tests.support.orders import HAPPY, DraftOrder, events_of
 from tests.support.postgres import PostgresServer
 

@@ -5,7 +5,7 @@ from typing import Annotated, Final
 import typer
 
 from bestex import __version__
-from bestex.cli.commands import look, operate, rest, serve, sim, torture, trade, verify
+from bestex.cli.commands import health, look, operate, rest, serve, sim, torture, trade, verify
 from bestex.cli.exit_codes import EPILOG
 
 ENGINE: Final = "Engine"
@@ -57,6 +57,7 @@ app.command(rich_help_panel=LOOK, epilog=EPILOG)(look.launches)
 app.command(rich_help_panel=LOOK, epilog=EPILOG)(look.wallet)
 app.command(rich_help_panel=LOOK, epilog=EPILOG)(look.tokens)
 app.command(rich_help_panel=ENGINE)(serve.serve)
+app.command(rich_help_panel=ENGINE, epilog=EPILOG)(health.health)
 app.command(rich_help_panel=ENGINE, epilog=EPILOG)(verify.verify)
 app.command(rich_help_panel=ENGINE, epilog=EPILOG)(verify.export)
 app.command(rich_help_panel=ENGINE)(torture.torture)

@@ -5,8 +5,8 @@ which the orders that are stored would exceed a bound, whoever accepted them. Tw
 
 - Orders come to wait, or to be open, by other ways too: a watched one fires, a slice begins, a dead worker's order is
   handed back. Those are never refused, here as in one process.
-- A process that stands still between accepting an order and storing it, for longer than `ROOM_LASTS_S - USABLE_S`, stores
-  it all the same: the bound may be exceeded by the orders that it was storing when it stood still, and no more.
+- A process that stands still between accepting an order and storing it, for longer than `ROOM_LASTS_S - USABLE_S`,
+  stores it all the same: the bound may be exceeded by the orders that it was storing when it stood still, and no more.
 
 A reservation covers what may not have been counted when it was given: what was not known to be stored when it was
 asked for. Room that one api has reserved and another would need comes back within a second, with the next look.
@@ -31,8 +31,8 @@ LOOK_EVERY_S: Final = 1.0
 """Between two looks when none come: the share follows what is left."""
 LOOK_RARELY_S: Final = 2.0
 LOOKING_SHARE: Final = 20
-"""A look that takes long is repeated after so many times as long, but at least every `LOOK_RARELY_S`: up to 100,000 open
-orders, counting takes 5 % of a database's core for each api."""
+"""A look that takes long is repeated after so many times as long, but at least every `LOOK_RARELY_S`: up to 100,000
+open orders, counting takes 5 % of a database's core for each api."""
 WATCHED_ROOM_MIN: Final = 1_000
 WATCHED_ROOM_DIVISOR: Final = 100
 """Room for watched orders is reserved in parts of at least a thousand, or a hundredth of the bound: a million of them

@@ -138,7 +138,9 @@ class Apis:
 Moves = list[tuple[str, int, int]]
 MOVES: st.SearchStrategy[Moves] = st.lists(
     st.tuples(
-        st.sampled_from(["post"] * 4 + ["rest"] * 2 + ["look"] * 3 + ["go on"] * 6 + ["execute", "end", "stop", "time"]),
+        st.sampled_from(
+            ["post"] * 4 + ["rest"] * 2 + ["look"] * 3 + ["go on"] * 6 + ["execute", "end", "stop", "time"]
+        ),
         st.integers(0, 5),
         st.integers(0, 3),  # turns of the event loop behind it
     ),

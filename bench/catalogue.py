@@ -1,0 +1,8 @@
+"""Every benchmark of the suite, in the order in which it runs and is shown."""
+
+from typing import Final
+
+from bench import growth, latency, memory, throughput
+from bench.suite import Benchmark
+
+BENCHMARKS: Final[tuple[Benchmark, ...]] = (throughput.BENCHMARK, latency.BENCHMARK, growth.BENCHMARK, memory.BENCHMARK)
