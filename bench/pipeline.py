@@ -22,6 +22,7 @@ from bench.engine import order_body
 from bench.load import request as http_request
 from bestex.ambient import SystemClock, SystemIds
 from bestex.api.app import Application
+from bestex.api.direct_entry import DirectEntry
 from bestex.api.execute import OrderEntry
 from bestex.api.guard import Guard
 from bestex.api.server import HttpProtocol, HttpServer
@@ -32,7 +33,7 @@ from bestex.engine.engine import Engine
 from bestex.engine.execution import EngineLimits
 from bestex.engine.intake import CALLER, OrderRequest
 from bestex.engine.landing import LandingLimits
-from bestex.hub import LocalHub
+from bestex.hub.local import LocalHub
 from bestex.journal.memory import MemoryDatabase, MemoryJournal
 from bestex.journal.rows import append_columns
 from bestex.journal.trigger_store import MemoryTriggerStore, TriggerTables
@@ -170,7 +171,8 @@ async def build(commit_s: float) -> Pipeline:
     journal.listen(engine.committed)
     entry = OrderEntry(engine.intake, tokens, clock)
     application = Application(entry, None, None, None, None)  # type: ignore[arg-type] # nobody asks them
-    server = HttpServer(Guard(application, (), ()), None, OpenStreams())  # type: ignore[arg-type] # it does not listen
+    guard = Guard(application, (), ())
+    server = HttpServer(guard, None, OpenStreams(), DirectEntry(entry, guard))  # type: ignore[arg-type] # no listener
     parts = [asyncio.create_task(each) for each in (journal.writer.run(), world.run(), engine.run())]
     pipeline = Pipeline(engine, server, tokens, parts)
     journal.listen(pipeline.committed)
@@ -200,7 +202,7 @@ async def _exchange(pipeline: Pipeline, requests: Sequence[bytes], expected: byt
     config = pipeline.server.config
     if not config.loaded:
         config.load()
-    protocol = HttpProtocol(config, ServerState(), {})
+    protocol: HttpProtocol = config.http_protocol_class(config, ServerState(), {})  # type: ignore[call-arg, assignment]
     protocol.connection_made(wire)  # type: ignore[arg-type] # as much of a transport as it uses
     loop = asyncio.get_running_loop()
     done = loop.create_future()

@@ -4,9 +4,9 @@ Each port has one contract suite in `tests/contracts` that every adapter passes.
 """
 
 from asyncio import Future
-from collections.abc import Awaitable, Callable, Collection, Container, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Final, Protocol
 
 import msgspec
 
@@ -94,6 +94,22 @@ class Lease(msgspec.Struct, frozen=True):
 
     order_id: str
     epoch: int
+
+
+class ClaimedOrder(msgspec.Struct, frozen=True):
+    """An order whose lease has just been taken."""
+
+    lease: Lease
+    events: tuple[Event, ...]  # its whole history; none where it has to be read on its own
+
+
+class UnheldOrder(msgspec.Struct, frozen=True):
+    """An order that waits for an executor: nobody holds its lease."""
+
+    order_id: str
+    kind: str
+    pair: str
+    priority: int  # the smallest is claimed first
 
 
 class HeldOrder(msgspec.Struct, frozen=True):
@@ -219,14 +235,33 @@ class Journal(Protocol):
         Not those of watched ones: who fires one takes its lease.
         """
 
-    async def claim_waiting(self, limit: int) -> list[Lease]:
-        """Take the leases of orders that nobody holds and that are due, the most urgent first."""
+    async def claim_waiting(self, limit: int, *, signed_only: bool = False) -> list[ClaimedOrder]:
+        """Take the leases of orders that nobody holds and that are due, the most urgent first.
 
-    async def claim_these(self, order_ids: Sequence[str]) -> list[Lease]:
+        With `signed_only` those of which a transaction may land or be final yet. An engine that gives no signs of life
+        gets none.
+        """
+
+    async def claim_these(self, order_ids: Sequence[str]) -> list[ClaimedOrder]:
         """Of these orders, take the leases of those that nobody holds and that are due."""
 
     async def hand_back(self, leases: Sequence[Lease]) -> None:
         """Let go of leases, so that others may take the orders up; one that is another's by now stays as it is."""
+
+    async def hand_back_held(self, limit: int) -> list[UnheldOrder]:
+        """Let go of leases of this engine's, whatever they are; none is given when none is left."""
+
+    async def silent_engines(self) -> dict[str, int]:
+        """The engines that gave no sign of life for too long, with the time of their last, Unix microseconds."""
+
+    async def free_orders_of_the_dead(self, after_id: str | None, limit: int) -> list[UnheldOrder]:
+        """Take the leases of unsettled orders from engines that are not alive, for nobody, by id, behind `after_id`.
+
+        Those of which a transaction may land or be final yet are the most urgent from then on.
+        """
+
+    async def forget_engines(self) -> None:
+        """Forget the engines that have been silent for long and hold no order."""
 
     async def unsettled(self) -> int:
         """How many orders are not settled and not watched."""
@@ -234,7 +269,19 @@ class Journal(Protocol):
     async def resting(self, after_id: str | None, limit: int) -> list[RestingOrder]:
         """Watched orders, by id, behind `after_id`."""
 
+    async def resting_pairs(self) -> list[str]:
+        """The names of the pairs that have watched orders, sorted."""
+
+    async def resting_of(self, pair: str, after_id: str | None, limit: int) -> list[RestingOrder]:
+        """A pair's watched orders, by id, behind `after_id`."""
+
+    async def resting_these(self, order_ids: Sequence[str]) -> list[RestingOrder]:
+        """Those of the orders that are watched, by id."""
+
     async def count_resting(self) -> int: ...
+
+    async def unheld(self) -> int:
+        """How many orders wait for a worker: due or not, nobody holds them."""
 
     async def leases_of_resting(self, order_ids: Sequence[str]) -> list[Lease]:
         """Those of the orders that are watched, with the epoch of their last lease; nobody holds it."""
@@ -272,6 +319,38 @@ HeadListener = Callable[[int, bytes], None]
 
 JournalListener = Callable[[Sequence[StoredEvent]], None]
 """Called with each commit's events, in position order, after the commit."""
+
+
+# --- Books ---------------------------------------------------------------------------------------------------
+
+BOOK_LEASE_S: Final = 3.0
+"""Seconds that a book's lease lasts unless it is renewed."""
+
+
+class BookStanding(msgspec.Struct, frozen=True):
+    """How the books stand when this engine has renewed its leases."""
+
+    mine: tuple[BookLease, ...]  # that last `BOOK_LEASE_S` from now
+    watchers: int  # engines that renewed theirs within `BOOK_LEASE_S`, this one among them, though they own nothing
+
+
+class BookLeases(Protocol):
+    """Who owns which book. Raises `JournalUnavailableError`."""
+
+    async def renew(self) -> BookStanding:
+        """Give a sign of life, and have all leases of this engine last from now on; those it still has."""
+
+    async def claim(self, keys: Sequence[str], limit: int) -> list[BookLease]:
+        """Of these books, take at most `limit` that are nobody's or whose lease ran out, each under another epoch."""
+
+    async def let_go(self, keys: Sequence[str]) -> None:
+        """Have these books of this engine's be nobody's."""
+
+    async def drop(self, keys: Sequence[str]) -> None:
+        """Forget these pairs' books of this engine's in which nothing rests any more; others stay as they are."""
+
+    async def leave(self) -> None:
+        """Let go of all, and be no watcher any more."""
 
 
 # --- Triggers ------------------------------------------------------------------------------------------------
@@ -395,7 +474,8 @@ class TriggerStore(Protocol):
 
     async def set_dead_man(self, switch: DeadMan) -> None: ...
 
-    async def drop_dead_man(self, caller: str) -> None: ...
+    async def drop_dead_man(self, caller: str, due_us: int | None = None) -> None:
+        """Drop a switch; with `due_us` only as long as that is when it is due: it may have been renewed."""
 
     async def dead_men(self) -> list[DeadMan]: ...
 
@@ -609,28 +689,24 @@ class Hub(Protocol):
 # --- Dispatch ------------------------------------------------------------------------------------------------
 
 
-Job = Callable[[], Coroutine[Any, Any, None]]
-"""Executes one order from where it stands."""
+RingListener = Callable[[Sequence[str]], None]
+"""Called with the ids of orders that may wait for an executor; with none: look which do."""
 
 
 class Dispatcher(Protocol):
-    """Brings orders to executors. It only says *look now*: the journal knows what is to be done."""
+    """Brings orders that nobody holds to the workers. It only says *look now*: the journal knows what is to be done.
 
-    @property
-    def waiting(self) -> int:
-        """Orders that wait to be executed."""
+    It may lose what it is told, or tell it twice: workers look by themselves, too.
+    """
 
-    @property
-    def executing(self) -> int: ...
+    def ring(self, orders: Sequence[UnheldOrder]) -> None:
+        """Tell of orders that are on disk. Never waits and never fails; what is too much for its queue is dropped."""
 
-    def order_ids(self) -> set[str]:
-        """The orders that execute or wait to."""
+    def on_ring(self, listener: RingListener) -> None:
+        """Be told of orders; before `run`. Each id that the listener gets is answered with `taken`."""
 
-    def dispatch(self, order_id: str, job: Job) -> None:
-        """Run `job` as soon as there is room, and never beside another of the same order."""
+    def taken(self, order_ids: Sequence[str]) -> None:
+        """These orders, of which the listener was told, have been taken, by whomever: nobody need be told again."""
 
-    async def drain(self, seconds: float, finish: Container[str]) -> None:
-        """Start nothing more and stop what executes; first wait for the orders in `finish`, for at most `seconds`."""
-
-    async def stop(self) -> None:
-        """Stop what executes where it stands, and take no more."""
+    async def run(self) -> None:
+        """Carry what is rung, for ever, through whatever becomes of the servers that it needs."""

@@ -323,18 +323,21 @@ async def test_a_call_that_is_not_answered_in_its_time_fails_while_others_are_an
         assert remote.is_connected
 
 
-async def test_pools_are_not_shown_when_their_measures_are_old() -> None:
+async def test_pools_are_not_shown_when_their_measures_are_old(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(broadcast_side, "MEASURE_EVERY_S", 3_600.0)
     clock = FakeClock()
     async with served() as world, client_of(world.port, clock) as remote:
         heard: list[Launch] = []
         remote.market_data.on_launch(heard.append)
+        await until(lambda: remote.market_data.look_again("unknown") is None)
         launch = await remote.control.launch(LaunchWish())
         await until(lambda: remote.market_data.look_again(launch.pool) is not None)
         heard.clear()
         await clock.advance(MEASURE_LIFE_S + 0.1)
-        if remote.market_data.look_again(launch.pool) is None:  # else a measure came just now
-            await until(lambda: bool(heard))
-            assert heard[0].pool == launch.pool, "who asked in vain is told once it is known"
+        assert remote.market_data.look_again(launch.pool) is None
+        world.remote.market_data.on_launch(lambda _: None)  # who begins to listen has all measured
+        await until(lambda: bool(heard))
+        assert heard[0].pool == launch.pool, "who asked in vain is told once it is known"
 
 
 async def test_another_wallet_at_the_same_address_is_another_world() -> None:
@@ -394,10 +397,10 @@ async def scripted_server(
         server.close()
 
 
-def said(*replies: wire.Reply) -> bytes:
+def said(*messages: wire.Reply | wire.Request) -> bytes:
     outbox = wire.Outbox()
-    for reply in replies:
-        outbox.add(reply)
+    for each in messages:
+        outbox.add(each)
     [message] = outbox.take()
     return message
 
@@ -551,15 +554,16 @@ async def test_a_client_with_too_many_calls_or_pairs_is_cut_off(monkeypatch: pyt
     monkeypatch.setattr(session_side, "MAX_CALLS", 2)
     monkeypatch.setattr(session_side, "MAX_PAIRS", 2)
     async with served() as world:
-        for requests in (
-            [wire.AskQuote(number, "raydium", ONE_SOL) for number in range(4)],
-            [wire.FollowPairs([SOL_USDC] * 3)],
-        ):
-            outbox = wire.Outbox()
-            for request in requests:
-                outbox.add(request)
+        too_many: list[list[list[wire.Request]]] = [
+            [[wire.AskQuote(number, "raydium", ONE_SOL)] for number in range(3)],  # message by message
+            [[wire.FollowStatuses()] * 3],
+            [[wire.FollowPairs([SOL_USDC] * 3)]],
+        ]
+        for messages in too_many:
             async with connect(f"ws://127.0.0.1:{world.port}{wire.PATH}", compression=None) as greedy:
-                assert await close_of(greedy, outbox.take()[0]) == 1008
+                for requests in messages[:-1]:
+                    await greedy.send(said(*requests))
+                assert await close_of(greedy, said(*messages[-1])) == 1008
                 assert "more than" in (greedy.close_reason or "")
         assert world.remote.is_connected
 

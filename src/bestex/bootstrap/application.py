@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable
 
 from bestex.api.app import Application, create_rest
+from bestex.api.direct_entry import DirectEntry
 from bestex.api.execute import OrderEntry
 from bestex.api.feed import Feed
 from bestex.api.guard import Guard
@@ -42,8 +43,11 @@ def application(
     metrics: Metrics,
     streams: OpenStreams,
     not_ready: Callable[[], Awaitable[str | None]],
-) -> Guard:
-    """`not_ready` says what keeps orders from being taken, or None."""
+) -> tuple[Guard, DirectEntry]:
+    """All of it, and order entry as it is read straight from a connection.
+
+    `not_ready` says what keeps orders from being taken, or None.
+    """
     entry = OrderEntry(intake, tokens, clock)
     rest = create_rest(
         OrderReader(orders, dead_man, journal, tokens, clock),
@@ -59,4 +63,5 @@ def application(
         Feed(journal, hub, streams, clock),
         rest,  # type: ignore[arg-type] # Litestar's own names for the ASGI types
     )
-    return Guard(served, settings.allowed_hosts, settings.cors_origins)
+    guard = Guard(served, settings.allowed_hosts, settings.cors_origins)
+    return guard, DirectEntry(entry, guard)

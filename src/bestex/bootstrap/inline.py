@@ -87,7 +87,7 @@ class InlineProcess(JournalProcess):
 
         streams = OpenStreams()
         _show_gauges(metrics, engine, hub, streams)
-        app = application(
+        app, direct = application(
             settings=settings,
             tokens=self._tokens,
             clock=self._clock,
@@ -106,7 +106,7 @@ class InlineProcess(JournalProcess):
             streams=streams,
             not_ready=lambda: self._what_keeps_from_work(journal),
         )
-        server = HttpServer(app, listener, streams)
+        server = HttpServer(app, listener, streams, direct)
         serving = self._watch_over("server", server.run())
         recovering = self._watch_over("recovery", self._recover(engine, began), may_end=True)
         await self._stopped()

@@ -10,6 +10,7 @@ from bestex.domain.errors import JournalError
 from bestex.domain.events import ConfirmedDetail, StoredEvent
 from bestex.domain.orders import Order
 from bestex.domain.tokens import TokenRegistry
+from bestex.engine.books import AllBooks
 from bestex.engine.dead_man import DeadManSwitches
 from bestex.engine.execution import EngineLimits, Execution, Recovered
 from bestex.engine.intake import CALLER, Intake
@@ -59,6 +60,7 @@ class Engine:
             tokens,
             clock,
             self.gate,
+            AllBooks(),
             CALLER,
             self.execution.fired,
             self._accepted,

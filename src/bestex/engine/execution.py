@@ -16,7 +16,6 @@ from bestex.domain.lifecycle import Status
 from bestex.domain.orders import Order
 from bestex.domain.tokens import TokenRegistry
 from bestex.engine.decision import Done, Execute, decide
-from bestex.engine.dispatch import InlineDispatcher
 from bestex.engine.executor import Executor
 from bestex.engine.exits import exits_append
 from bestex.engine.funds import Funds
@@ -27,6 +26,7 @@ from bestex.engine.patience import PatientChain
 from bestex.engine.rearming import RearmPolicy
 from bestex.engine.recovery import Recovery
 from bestex.engine.retry import RetryPolicy
+from bestex.engine.run_queue import RunQueue
 from bestex.engine.signing import SigningGate
 from bestex.ports import Append, Chain, Clock, Ids, Journal, Lease, Wallet
 from bestex.routing.router import Router
@@ -85,14 +85,20 @@ class Execution:
         gate: SigningGate,
         rest: Callable[[OrderLog], None],
         watch: Callable[[str], None],
+        handed_back: Callable[[int], None] | None = None,
     ) -> None:
-        """`rest` gets the orders that are watched again, `watch` the ids of those that may be by now."""
+        """`rest` gets the orders that are watched again, `watch` the ids of those that may be by now.
+
+        With `handed_back` orders are handed back for the pauses between their attempts; it gets when each of these
+        pauses ends, Unix microseconds.
+        """
+        self._handed_back = handed_back
         self._journal = journal
         self._clock = clock
         self._gate = gate
         self._rest = rest
         self._watch = watch
-        self.dispatcher = InlineDispatcher(limits.concurrency)
+        self.dispatcher = RunQueue(limits.concurrency)
         self.chain = patient = PatientChain(chain, limits.chain_deadline_s)
         self.funds = Funds(wallet, limits.funds_patience_s)
         self.recovery = Recovery(journal, clock, tokens, gate)
@@ -110,6 +116,7 @@ class Execution:
             clock,
             ids,
             rest,
+            None if handed_back is None else self._let_go,
         )
         self._recovering = False
         self._strays: dict[str, int] = {}  # unsettled orders that nobody here was at, when last swept; with their seq
@@ -167,14 +174,18 @@ class Execution:
             return claimed
 
     async def sweep(self) -> int:
-        """Take up the unsettled orders that nobody is at: a dead engine's, and our own that were lost; how many.
-
-        Of our own, those that stood still since the last sweep and are neither dispatched nor landing. Should one
-        be under way all the same, compare-and-set lets only one of the two go on.
-        """
+        """Take up the unsettled orders that nobody is at: a dead engine's, and our own that were lost; how many."""
         taken, logs = await self.recovery.claim()
         for log in logs:
             self.go_on(log)
+        return taken + await self.take_up_strays()
+
+    async def take_up_strays(self) -> int:
+        """Of the orders that this engine holds, take up those that nobody here is at; how many.
+
+        Those that stood still since the last call and are neither dispatched nor landing. Should one be under way all
+        the same, compare-and-set lets only one of the two go on.
+        """
         busy = self.dispatcher.order_ids() | self.landing.order_ids() | self._gate.held
         strays: dict[str, int] = {}
         lost: list[Lease] = []
@@ -192,7 +203,7 @@ class Execution:
         for start in range(0, len(lost), HELD_PAGE):
             for log in await self.recovery.read(lost[start : start + HELD_PAGE]):
                 self.go_on(log)
-        return taken + len(lost)
+        return len(lost)
 
     async def _sweep_regularly(self) -> None:
         while True:
@@ -216,6 +227,12 @@ class Execution:
         """Leave those that run where they stand."""
         await self.dispatcher.stop()
 
+    def _let_go(self, order_id: str, due_us: int) -> None:
+        """An order has been handed back for a pause; another may take it up."""
+        self.funds.release(order_id)
+        if self._handed_back is not None:
+            self._handed_back(due_us)
+
     def fired(self, log: OrderLog) -> None:
         """Execute a watched order that has just fired."""
         self.dispatcher.dispatch(log.order.id, lambda: self._executor.execute(log, fired=True))
@@ -238,7 +255,7 @@ class Execution:
             case Execute():
                 self.dispatcher.dispatch(
                     log.order.id,
-                    lambda: self._executor.execute(log),
+                    lambda: self._executor.execute(log, fired=log.has_begun),
                     lambda: self._executor.execute_at_once(log),
                 )
             case _:

@@ -135,7 +135,6 @@ def test_every_setting_that_these_files_name_exists(repository: Path, fly: dict[
     assert unknown_settings(named_settings(repository, fly)) == []
 
 
-@pytest.mark.xfail(strict=True, reason="the roles are not built yet")
 def test_every_role_is_a_command() -> None:
     assert commands() >= ROLES
 

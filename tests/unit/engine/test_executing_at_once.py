@@ -1,4 +1,4 @@
-"""A market order whose venues and chain make nobody wait: what happens in one step, and what the long way takes."""
+"""A market order whose venues and chain make nobody wait: what one step does, and what is left to the long way."""
 
 import asyncio
 
