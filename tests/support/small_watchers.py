@@ -149,6 +149,7 @@ class SmallCluster:
         self.wallet = ScriptedWallet()
         self.api = SmallProcess(self, EngineMode.API)
         self.market = ScriptedMarketData(self.clock)
+        self._begun = False
         self.entry = EntryEngine(
             self.api.journal,
             MemoryTriggerStore(self.tables),
@@ -204,6 +205,13 @@ class SmallCluster:
         paid, bought = TOKENS.get(token_in), TOKENS.get(token_out)
         demanded = Terms(**terms) if terms else NO_TERMS
         request = OrderRequest(kind, paid, bought, 15 * 10 ** (paid.decimals - 1), 50, terms=demanded)
+        return await self.accept(request)
+
+    async def accept(self, request: OrderRequest) -> str:
+        """Its order's id."""
+        if not self._begun:
+            await self.entry.begin()
+            self._begun = True
         return (await self.entry.intake.accept(request, "local", None)).order_id
 
     def price(self, price: str, pair: Pair = SOL_USDC) -> None:

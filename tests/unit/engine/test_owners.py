@@ -434,7 +434,7 @@ async def test_a_sniper_hears_of_a_launch_at_its_owner_only() -> None:
 async def snipe(cluster: SmallCluster) -> str:
     terms = Terms(filters=LaunchFilters(min_liquidity="20"))
     request = OrderRequest(Kind.SNIPER, SOL_USDC.base, UNKNOWN_TOKEN, 10**9, 500, terms=terms)
-    return (await cluster.entry.intake.accept(request, "local", None)).order_id
+    return await cluster.accept(request)
 
 
 def a_launch(listed_us: int) -> Launch:
