@@ -25,7 +25,8 @@ pytestmark = pytest.mark.timeout(30)
 class Watchers(Protocol):
     """Engines' leases on one database, beside journals on it."""
 
-    journals: JournalDatabase
+    @property
+    def journals(self) -> JournalDatabase: ...
 
     def leases(self, engine_id: str | None = None) -> BookLeases:
         """Those of an engine: a new one, where none is named."""
