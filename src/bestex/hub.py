@@ -67,8 +67,10 @@ class LocalHub:
         by_order = self._by_order
         if by_order:
             for event in events:
-                for subscription in by_order.get(event.event.order_id, ()):
-                    subscription.offer(event)
+                watching = by_order.get(event.event.order_id)
+                if watching is not None:
+                    for subscription in watching:
+                        subscription.offer(event)
         for subscription in self._of_all:
             for event in events:
                 subscription.offer(event)

@@ -45,7 +45,7 @@ class Ids(Protocol):
 # --- Journal -------------------------------------------------------------------------------------------------
 
 
-class NewOrder(msgspec.Struct, frozen=True):
+class NewOrder(msgspec.Struct, frozen=True, gc=False):
     """What the journal keeps of an order beside its events, from its first append on."""
 
     order_id: str
@@ -58,7 +58,7 @@ class NewOrder(msgspec.Struct, frozen=True):
     parent_id: str | None = None  # the sliced order or the entry that it belongs to
 
 
-class Append(msgspec.Struct, frozen=True):
+class Append(msgspec.Struct, frozen=True, gc=False):
     """Rows for one order, appended all or none."""
 
     order_id: str
@@ -401,7 +401,7 @@ class Commitment(StrEnum):
     FINALIZED = "finalized"
 
 
-class TransactionStatus(msgspec.Struct, frozen=True):
+class TransactionStatus(msgspec.Struct, frozen=True, gc=False):
     """What the chain says of a signature it has seen."""
 
     slot: int
@@ -409,7 +409,7 @@ class TransactionStatus(msgspec.Struct, frozen=True):
     error: str | None = None  # a FailureCode value, when it executed with an error
 
 
-class StatusReport(msgspec.Struct, frozen=True):
+class StatusReport(msgspec.Struct, frozen=True, gc=False):
     """One look-up, all at one endpoint at one moment."""
 
     endpoint: str  # which node answered: proof of expiry must come from one
