@@ -2,7 +2,7 @@
 # Everything goes into .venv in the checkout: nothing is installed elsewhere, and nothing needs root.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup serve test check format bench bench-recovery bench-triggers lock clean
+.PHONY: help setup serve test check format bench bench-recovery bench-triggers compose-check lock clean
 
 BIN := .venv/bin
 REQUIREMENTS := requirements/requirements.txt
@@ -16,7 +16,7 @@ export PIP_NO_INPUT := 1
 export PIP_ROOT_USER_ACTION := ignore
 
 help: ## list these commands
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1|\2/p' Makefile | awk -F '|' '{ printf "make %-8s %s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' Makefile | awk -F '|' '{ printf "make %-14s %s\n", $$1, $$2 }'
 
 # .venv/setup-stamp holds what .venv was made from: where, and the content of these two files. When it still says
 # the same and the interpreter still runs, there is nothing to do. It is written last, so a broken-off setup runs again.
@@ -89,6 +89,9 @@ bench-recovery: setup ## how long a start takes that finds 100,000 open orders
 
 bench-triggers: setup ## a million watched orders: memory, start, firing, snipers
 	@exec $(BIN)/python -m bench.triggers
+
+compose-check: setup ## whether compose.yaml is sound: its schema, our rules, docker compose
+	@exec $(BIN)/python -m deploy.check_compose
 
 # uv comes into an environment of its own, for this one command. No index is written down: each machine uses its own.
 lock: setup ## choose new versions for requirements/requirements.txt

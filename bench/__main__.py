@@ -19,7 +19,7 @@ from bench import node_peer
 from bench.engine import engine
 from bench.errors import BenchError
 from bench.machine import machine
-from bench.measure import ProgressOf, Round, System, Work, measure
+from bench.measure import ProgressOf, Round, Work, measure
 from bench.report import (
     Results,
     medians,
@@ -30,6 +30,7 @@ from bench.report import (
     save,
     targets,
 )
+from bench.systems import System
 from bench.watched import Punctuality, measure_punctuality, measure_watched
 
 DESCRIPTION: Final = """\

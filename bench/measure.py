@@ -7,13 +7,14 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final
 
 import msgspec
 
 from bench.errors import BenchError
 from bench.load import LoadResult
 from bench.processes import Child, child, cpu_seconds
+from bench.systems import System
 
 LOAD_SECONDS_MAX: Final = 600.0
 STALL_SECONDS_MAX: Final = 30.0  # without one more order ended
@@ -28,45 +29,6 @@ NS_PER_SECOND: Final = 1e9
 NS_PER_MS: Final = 1e6
 
 ProgressOf = Callable[[int], None]  # called with the number of orders ended so far
-
-
-@dataclass(frozen=True)
-class Ends:
-    """How many orders have ended."""
-
-    total: int
-    confirmed: int  # executed
-
-
-class System(Protocol):
-    """Something that takes orders on `POST /api/orders/execute`."""
-
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def port(self) -> int: ...
-
-    @property
-    def folder(self) -> Path:
-        """Where its logs are, and whatever else goes when it stops."""
-        ...
-
-    @property
-    def pids(self) -> Sequence[int]:
-        """Its own processes, databases and queues apart."""
-        ...
-
-    @property
-    def bodies(self) -> Sequence[str]:
-        """The orders to send, in turn."""
-        ...
-
-    async def ends(self) -> Ends:
-        """How many orders have ended since it started."""
-        ...
-
-    def peak_memory_bytes(self) -> int: ...
 
 
 @dataclass(frozen=True)

@@ -29,10 +29,11 @@ from bestex.api.server import HttpProtocol, HttpServer
 from bestex.api.stream import OpenStreams
 from bestex.domain.events import StoredEvent, ends
 from bestex.domain.tokens import load_tokens
-from bestex.engine.engine import Engine, EngineLimits
+from bestex.engine.engine import Engine
+from bestex.engine.execution import EngineLimits
 from bestex.engine.intake import CALLER, OrderRequest
 from bestex.engine.landing import LandingLimits
-from bestex.hub import LocalHub
+from bestex.hub.local import LocalHub
 from bestex.journal.memory import MemoryDatabase, MemoryJournal
 from bestex.journal.rows import append_columns
 from bestex.journal.trigger_store import MemoryTriggerStore, TriggerTables

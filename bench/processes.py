@@ -16,7 +16,7 @@ from typing import Final
 
 import httpx
 
-from bench.errors import BenchError
+from bench.errors import BenchError, UnavailableError
 
 STOP_SECONDS_MAX: Final = 20.0
 READY_POLL_SECONDS: Final = 0.05
@@ -101,6 +101,8 @@ def with_log_of(started: Child) -> Iterator[None]:
     """What goes wrong in the block is told together with the end of the child's log."""
     try:
         yield
+    except UnavailableError:
+        raise  # nothing went wrong
     except (BenchError, httpx.HTTPError) as error:
         state = "runs" if started.process.returncode is None else f"ended with {started.process.returncode}"
         raise BenchError(f"{error or repr(error)}\n{started.error(state)}") from error

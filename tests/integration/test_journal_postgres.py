@@ -707,7 +707,7 @@ async def test_a_connection_lost_to_a_restart_of_the_server_is_no_sign_of_death(
     await postgres_server.stop()
     await postgres_server.start()
     await last_seen_s_ago(database, 0)
-    [row] = await (await database.life()).fetch(QUERIES["engines"], "inline", ENGINE_TTL)
+    [row] = await (await database.life()).fetch(QUERIES["engines"], ENGINE_TTL)
     assert (row["silent"], row["disconnected"]) == (False, False)
     keeping = engines.keep(first)
     _, second = engines.new()

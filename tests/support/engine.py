@@ -25,7 +25,7 @@ from msgspec.structs import replace
 
 from bestex.audit.audit import audit
 from bestex.audit.evidence import Evidence
-from bestex.bootstrap import Process
+from bestex.bootstrap.inline import InlineProcess
 from bestex.config import Settings
 from bestex.domain.derived_ids import derived_id
 from bestex.domain.events import Event, RoutingDetail, SealedTokens, SignedTransaction, Trigger, unseal_tokens
@@ -521,7 +521,7 @@ class _GatedChain:
         self._chain.on_status(listener)
 
 
-class Local(Process):
+class Local(InlineProcess):
     """The engine's process, without signals, in the test's own."""
 
     def __init__(self, gates: Gates, settings: Settings) -> None:

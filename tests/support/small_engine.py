@@ -16,7 +16,8 @@ from bestex.domain.order_state import OrderView
 from bestex.domain.route import Fill, Quote, QuoteRequest, SwapRequest
 from bestex.domain.terms import NO_TERMS, Kind, Terms
 from bestex.domain.tokens import TokenRegistry, load_tokens, pair_of
-from bestex.engine.engine import Engine, EngineLimits
+from bestex.engine.engine import Engine
+from bestex.engine.execution import EngineLimits
 from bestex.engine.intake import Accepted, OrderRequest
 from bestex.engine.landing import LandingLimits
 from bestex.engine.retry import RetryPolicy

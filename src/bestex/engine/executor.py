@@ -64,8 +64,14 @@ class Executor:
         clock: Clock,
         ids: Ids,
         waits_again: Callable[[OrderLog], None],
+        hand_back: Callable[[str, int], None] | None = None,
     ) -> None:
-        """`waits_again` gets the watched orders that fired, did not execute, and are watched again."""
+        """`waits_again` gets the watched orders that fired, did not execute, and are watched again.
+
+        With `hand_back` an order is handed back for the pause before its next attempt; it gets the order's id and when
+        the pause ends, Unix microseconds. Without, it is kept.
+        """
+        self._hand_back = hand_back
         self._funds = funds
         self._rearming = rearming
         self._waits_again = waits_again
@@ -171,6 +177,9 @@ class Executor:
                 if await self._give_up(log, given_up):
                     return
                 paused_s = self._policy.pause_s(log.attempts_since_fired, self._ids.fraction())
+                if self._hand_back is not None:
+                    await self._pause_elsewhere(self._hand_back, log, given_up, paused_s)
+                    return
                 await self._clock.sleep(paused_s)
             elif is_expired(log.order, self._clock.now_us()):
                 await log.record(Status.EXPIRED, ExpiredDetail(_TIME_IS_UP))
@@ -192,6 +201,14 @@ class Executor:
             given_up = await self._attempt(log)
             if given_up is None and log.state.status is Status.SUBMITTED:
                 return
+
+    async def _pause_elsewhere(
+        self, hand_back: Callable[[str, int], None], log: OrderLog, given_up: AttemptStory, pause_s: float
+    ) -> None:
+        """Begin the next attempt for whoever takes it up when its pause is over; until then it holds no place."""
+        due_us = self._clock.now_us() + round(pause_s * 1e6)
+        await log.routing(given_up.attempt + 1, given_up, pause_s, due_us)
+        hand_back(log.order.id, due_us)
 
     async def _give_up(self, log: OrderLog, story: AttemptStory) -> bool:
         """End the order whose attempt was given up, or have it wait again; False: it may try again."""

@@ -1,7 +1,7 @@
 """Intake: from a validated request to an order on disk. The answer is given after the commit."""
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
 from hashlib import blake2b
 from typing import Final
@@ -131,7 +131,7 @@ class Intake:
         waiting: Callable[[], int],
         opened: Callable[[], int],
         watched: Callable[[], int],
-        check: Callable[[Order], None],
+        check: Callable[[Order], Awaitable[None]],
         covers: Callable[[str, int], bool | None],
         accepted: Callable[[OrderLog], None],
     ) -> None:
@@ -225,11 +225,42 @@ class Intake:
             client_order_id,
             request.fingerprint() if held else b"",
         )
-        if order.terms is not NO_TERMS and (error := self._against_terms(order)) is not None:
+        if order.terms is NO_TERMS:
+            self._append(request, order, new, held, began, answer)
+        elif is_expired(order, order.created_us):  # it may be a repetition: time has moved on since it came first
+            error = PastExpiryError("expiresAt", f"must be in the future; it is {timestamp_text(order.created_us)}")
             if not held:
                 raise error
-            self._ask(self._repeated(new, request, error), answer)
+            self._begin(self._answer_with(self._repeated(new, request, error), answer))
+        elif order.rests:
+            self._committing += 1
+            self._keys.update(held)
+            self._begin(self._check_and_append(request, order, new, held, began, answer))
+        else:
+            self._append(request, order, new, held, began, answer)
+
+    async def _check_and_append(
+        self, request: OrderRequest, order: Order, new: NewOrder, held: tuple[_Key, ...], began: float, answer: Answer
+    ) -> None:
+        """Append an order that rests, unless the price speaks against it; its keys are held meanwhile."""
+        try:
+            try:
+                await self._check(order)
+            finally:
+                self._committing -= 1
+            self._check_room(request)  # there was room before; a stop or a halt may have come
+        except Exception as error:  # noqa: BLE001 -- whatever it is, the client is told
+            self._keys.difference_update(held)
+            if isinstance(error, FieldError) and held:
+                await self._answer_with(self._repeated(new, request, error), answer)
+            else:
+                answer(error)
             return
+        self._append(request, order, new, held, began, answer)
+
+    def _append(
+        self, request: OrderRequest, order: Order, new: NewOrder, held: tuple[_Key, ...], began: float, answer: Answer
+    ) -> None:
         log = OrderLog(self._journal, self._clock, order, OrderState(), 0 if order.rests else FIRST_LEASE_EPOCH)
         appended = log.accept(new)
         self._committing += 1
@@ -240,17 +271,6 @@ class Intake:
         if self._late is None:
             self._late = self._loop.call_later(self._limits.answer_s, self._answer_those_late)
         appended.add_done_callback(partial(self._committed, entry))
-
-    def _against_terms(self, order: Order) -> FieldError | None:
-        """What speaks against the order's terms; time and price may have moved on since it came first."""
-        if is_expired(order, order.created_us):
-            return PastExpiryError("expiresAt", f"must be in the future; it is {timestamp_text(order.created_us)}")
-        try:
-            if order.rests:
-                self._check(order)
-        except FieldError as error:
-            return error
-        return None
 
     def _committed(self, entry: "_Entry", appended: "asyncio.Future[int]") -> None:
         """Whatever became of the client, an order on disk is executed."""
@@ -274,7 +294,7 @@ class Intake:
             case None:
                 entry.answer(self._answer_for(entry.log.order))
             case DuplicateKeyError():
-                self._ask(self._first_answer(error, entry.request), entry.answer)
+                self._begin(self._answer_with(self._first_answer(error, entry.request), entry.answer))
             case OutcomeUnknownError():
                 entry.answer(_pending(entry.log.order.id, error))
             case Exception():
@@ -311,16 +331,16 @@ class Intake:
 
     # --- Repetitions
 
-    def _ask(self, question: Coroutine[None, None, Accepted], answer: Answer) -> None:
-        """Answer once the journal was asked."""
+    async def _answer_with(self, question: Coroutine[None, None, Accepted], answer: Answer) -> None:
+        """Answer with what the journal, asked, says."""
+        try:
+            accepted: Accepted | Exception = await question
+        except Exception as error:  # noqa: BLE001 -- whatever it is, the client is told
+            accepted = error
+        answer(accepted)
 
-        async def ask() -> None:
-            try:
-                answer(await question)
-            except Exception as error:  # noqa: BLE001 -- whatever it is, the client is told
-                answer(error)
-
-        asking = self._loop.create_task(ask())
+    def _begin(self, work: Coroutine[None, None, None]) -> None:
+        asking = self._loop.create_task(work)
         self._asking.add(asking)
         asking.add_done_callback(self._asking.discard)
 

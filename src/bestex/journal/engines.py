@@ -1,8 +1,8 @@
 """Which engine lives on a database: enrolment, signs of life, and taking a dead one's place.
 
-An inline engine executes the orders that it accepts, so two of them may not share a database. An engine is dead
-when it has been silent for `ENGINE_TTL`, or at once when the connection that gave its signs of life is gone from a
-server that has not restarted since.
+An inline engine does everything and has its database for itself; apis, workers and watchers share one. An engine is
+dead when it has been silent for `ENGINE_TTL`, or at once when the connection that gave its signs of life is gone from
+a server that has not restarted since.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ from bestex.domain.errors import EngineFencedError, JournalError
 from bestex.journal.connections import LOST, connect
 from bestex.journal.postgres import ENGINE_TTL
 from bestex.journal.queries import QUERIES
-from bestex.ports import Clock
+from bestex.ports import Clock, EngineMode
 
 SIGN_OF_LIFE_EVERY_S: Final = 1.0
 LEAVE_S: Final = 0.2
@@ -32,41 +32,56 @@ class EngineAlreadyRunningError(JournalError):
 class Enrolment:
     """This engine's place on the database."""
 
-    def __init__(self, dsn: str, engine_id: str, about: str, clock: Clock, mode: str = "inline") -> None:
+    def __init__(
+        self, dsn: str, engine_id: str, about: str, clock: Clock, mode: EngineMode = EngineMode.INLINE
+    ) -> None:
         self._dsn = dsn
         self.engine_id = engine_id
         self._about = about
         self._clock = clock
         self._mode = mode
+        self._shares = mode is not EngineMode.INLINE
         self._connection: asyncpg.Connection | None = None
 
-    async def enrol(self) -> None:
-        """Take the place, waiting at most `ENGINE_TTL` for a dead one's to fall free.
+    async def wait_for_place(self) -> None:
+        """Wait, at most `ENGINE_TTL`, until no engine stands in the way; those found dead are buried.
 
-        Raises `EngineAlreadyRunningError` when the engine that has it gives a sign of life.
+        Raises `EngineAlreadyRunningError` when one that does gives a sign of life.
         """
-        connection = self._connection = await connect(self._dsn, "bestex life")
+        await self._when_clear(enrol=False)
+
+    async def enrol(self) -> None:
+        """Take the place, as `wait_for_place` does."""
+        await self._when_clear(enrol=True)
+
+    async def _when_clear(self, *, enrol: bool) -> None:
+        if self._connection is None:
+            self._connection = await connect(self._dsn, "bestex life")
+        connection = self._connection
         first_seen: dict[str, object] = {}
         while True:
             async with connection.transaction():
                 await connection.execute("select pg_advisory_xact_lock($1)", _LOCK)
                 living = []
-                for row in await connection.fetch(QUERIES["engines"], self._mode, ENGINE_TTL):
+                for row in await connection.fetch(QUERIES["engines"], ENGINE_TTL):
+                    if self._shares and row["mode"] != EngineMode.INLINE:
+                        continue
                     if row["silent"] or row["disconnected"]:
                         _log.info("engine.place_taken", of=str(row["id"]), about=row["about"])
                         await connection.execute(QUERIES["bury_engine"], row["id"])
                     else:
                         living.append(row)
                 if not living:
-                    await connection.execute(QUERIES["enrol_engine"], self.engine_id, self._mode, self._about)
-                    await connection.execute(QUERIES["enrol_writer"], self.engine_id)
+                    if enrol:
+                        await connection.execute(QUERIES["enrol_engine"], self.engine_id, self._mode, self._about)
+                        await connection.execute(QUERIES["enrol_writer"], self.engine_id, self._mode)
                     return
             for row in living:
                 if first_seen.setdefault(str(row["id"]), row["seen_at"]) != row["seen_at"]:
                     self._drop()
                     raise EngineAlreadyRunningError(
-                        f"another engine runs on this database ({row['about']}). Two inline engines may not share"
-                        " one: stop it, or give this one another BESTEX_DATA_DIR or DATABASE_URL."
+                        f"another engine runs on this database ({row['mode']}: {row['about']}). An inline one shares"
+                        " it with no other: stop one of them, or give this one another BESTEX_DATA_DIR or DATABASE_URL."
                     )
             await self._clock.sleep(_LOOK_AGAIN_S)
 

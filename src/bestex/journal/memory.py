@@ -1,7 +1,7 @@
 """The journal in memory: the same writer over a store that keeps its rows in this process. For tests and simulation."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from heapq import nsmallest
 from operator import itemgetter
 
@@ -15,10 +15,15 @@ from bestex.domain.events import Event, StoredEvent, settles
 from bestex.domain.lifecycle import FIRST, NEXT, Status
 from bestex.domain.log_hash import GENESIS, stored_hash
 from bestex.domain.order_state import OrderView
+from bestex.domain.priority import SIGNED, priority_of
 from bestex.journal.writer import GroupCommitWriter, MergedRows, Verdict
 from bestex.ports import (
+    ROOM_LASTS_S,
     Append,
+    BookLease,
+    ClaimedOrder,
     Clock,
+    EngineMode,
     Halt,
     HaltCause,
     HeadListener,
@@ -30,11 +35,16 @@ from bestex.ports import (
     OrderFilter,
     OrderRow,
     RestingOrder,
+    Room,
+    UnheldOrder,
 )
 
 
 class _Order:
-    __slots__ = ("epoch", "events", "owner", "parent_id", "resting", "seq", "settled", "status", "view")
+    __slots__ = (
+        *("epoch", "events", "kind", "owner", "pair", "parent_id", "priority", "resting", "run_after_us", "seq"),
+        *("settled", "status", "view"),
+    )
 
     def __init__(self) -> None:
         self.view: OrderView | None = None
@@ -44,13 +54,39 @@ class _Order:
         self.status: Status | None = None
         self.settled = False
         self.resting = False
+        self.kind = ""
+        self.pair = ""
         self.parent_id: str | None = None
+        self.priority = 0  # the smallest is claimed first
+        self.run_after_us = 0
         self.events: list[StoredEvent] = []
 
     @property
     def is_due(self) -> bool:
         """Whether an executor has something to do for it."""
         return not self.settled and not self.resting
+
+    @property
+    def is_signed(self) -> bool:
+        """Whether a transaction of it may land or be final yet."""
+        return self.status in (Status.SUBMITTED, Status.CONFIRMED)
+
+    def let_go(self) -> None:
+        """Have nobody hold it; what is signed is the most urgent."""
+        self.owner = None
+        if self.is_signed:
+            self.priority = SIGNED
+
+
+class BookRow:
+    """Who owns a book, under which epoch, and until when."""
+
+    __slots__ = ("epoch", "owner", "until_us")
+
+    def __init__(self) -> None:
+        self.owner: str | None = None
+        self.epoch = 0
+        self.until_us = 0  # Unix microseconds
 
 
 class MemoryDatabase:
@@ -64,6 +100,10 @@ class MemoryDatabase:
         self.orders: dict[str, _Order] = {}
         self.keys: dict[tuple[str, str, str], NewOrder] = {}
         self.engines: dict[str, tuple[int, Verdict]] = {}  # living engines: last commit and its answer
+        self.rooms: dict[str, tuple[Room, int]] = {}  # what engines reserved, and when, Unix microseconds
+        self.silent: set[str] = set()  # engines that give no signs of life
+        self.books: dict[str, BookRow] = {}  # by key
+        self.watchers: dict[str, int] = {}  # until when each lives unless it renews its leases, Unix microseconds
 
     @property
     def head_hash(self) -> bytes:
@@ -88,16 +128,37 @@ class MemoryDatabase:
         same = len(holders) == 1 and holders[oldest].request_hash == new.request_hash
         return DuplicateKeyError(oldest, same)
 
+    def owns(self, engine_id: str, lease: BookLease) -> bool:
+        row = self.books.get(lease.key)
+        return row is not None and (row.owner, row.epoch) == (engine_id, lease.epoch)
+
+    def resting_pairs(self) -> set[str]:
+        return {order.view.pair for order in self.orders.values() if order.resting and order.view is not None}
+
     def bury(self, engine_id: str) -> None:
         self.engines.pop(engine_id, None)
+        self.rooms.pop(engine_id, None)
+        self.silent.discard(engine_id)
+
+    def silence(self, engine_id: str) -> None:
+        """Have an engine hold its leases no more: it gives no signs of life, but may go on."""
+        self.silent.add(engine_id)
+
+    def give_sign_of_life(self, engine_id: str) -> None:
+        self.silent.discard(engine_id)
+
+    def is_alive(self, engine_id: str | None) -> bool:
+        """Whether leases of this engine hold."""
+        return engine_id in self.engines and engine_id not in self.silent
 
 
 class MemoryStore:
     """Makes one engine's commits on a `MemoryDatabase`."""
 
-    def __init__(self, database: MemoryDatabase, engine_id: str) -> None:
+    def __init__(self, database: MemoryDatabase, engine_id: str, mode: EngineMode = EngineMode.INLINE) -> None:
         self._database = database
         self._engine_id = engine_id
+        self._executes = mode.executes
 
     async def commit(self, number: int, rows: Sequence[MergedRows]) -> Verdict:
         database = self._database
@@ -145,6 +206,8 @@ class MemoryStore:
             held = first.lease_epoch in (None, order.epoch if order.owner == self._engine_id else None)
         if not held:
             return AppendRefusedError(f"order {first.order_id} is leased to another")
+        if first.fence is not None and not self._database.owns(self._engine_id, first.fence):
+            return AppendRefusedError(f"the book of order {first.order_id} is another's")
         return None
 
     def _store(self, merged: MergedRows) -> None:
@@ -154,9 +217,11 @@ class MemoryStore:
         if first.new is not None:
             for key in _keys(first.new):
                 database.keys[key] = first.new
-            order.parent_id = first.new.parent_id
+            new = first.new
+            order.kind, order.pair, order.parent_id = new.kind, new.pair, new.parent_id
+            order.priority = priority_of(new.kind, new.parent_id)
         if first.lease_epoch is not None and (first.new is not None or first.takes_lease):
-            order.owner, order.epoch = self._engine_id, first.lease_epoch
+            order.owner, order.epoch = self._engine_id if self._executes else None, first.lease_epoch
         for append in merged.appends:
             for event in append.events:
                 order.events.append(database.add(event))
@@ -164,7 +229,8 @@ class MemoryStore:
         order.seq, order.status, order.view = last.seq, last.status, merged.last.view
         order.settled = settles(last)
         order.resting = last.status is Status.WATCHING
-        if order.resting:
+        order.run_after_us = merged.last.run_after_us or 0
+        if order.resting or merged.last.run_after_us is not None:
             order.owner = None
 
 
@@ -195,12 +261,14 @@ def _keys(new: NewOrder) -> list[tuple[str, str, str]]:
 class MemoryJournal:
     """`Journal` over a `MemoryDatabase` for one engine."""
 
-    def __init__(self, database: MemoryDatabase, engine_id: str, clock: Clock) -> None:
+    def __init__(
+        self, database: MemoryDatabase, engine_id: str, clock: Clock, mode: EngineMode = EngineMode.INLINE
+    ) -> None:
         self.engine_id = engine_id
         self.database = database
         self._clock = clock
         database.enrol(engine_id)
-        self.writer = GroupCommitWriter(MemoryStore(database, engine_id), clock)
+        self.writer = GroupCommitWriter(MemoryStore(database, engine_id, mode), clock)
 
     async def run(self) -> None:
         await self.writer.run()
@@ -244,8 +312,107 @@ class MemoryJournal:
     async def resume(self) -> None:
         self.database.halt = None
 
+    async def claim_waiting(self, limit: int, *, signed_only: bool = False) -> list[ClaimedOrder]:
+        waiting = self._waiting(self.database.orders)
+        if signed_only:
+            waiting = [order_id for order_id in waiting if self.database.orders[order_id].priority == SIGNED]
+        return [self._claim(order_id) for order_id in waiting[:limit]]
+
+    async def claim_these(self, order_ids: Sequence[str]) -> list[ClaimedOrder]:
+        known = {order_id for order_id in order_ids if order_id in self.database.orders}
+        return [self._claim(order_id) for order_id in self._waiting(known)]
+
+    def _waiting(self, order_ids: Iterable[str]) -> list[str]:
+        """Those that nobody holds and that are due, the most urgent first."""
+        if not self.database.is_alive(self.engine_id):
+            return []
+        now_us, orders = self._clock.now_us(), self.database.orders
+        waiting = [
+            (order.priority, order_id)
+            for order_id in order_ids
+            if (order := orders[order_id]).is_due and order.owner is None and order.run_after_us <= now_us
+        ]
+        return [order_id for _, order_id in sorted(waiting)]
+
+    def _claim(self, order_id: str) -> ClaimedOrder:
+        order = self.database.orders[order_id]
+        order.owner, order.epoch, order.run_after_us = self.engine_id, order.epoch + 1, 0
+        return ClaimedOrder(Lease(order_id, order.epoch), tuple(stored.event for stored in order.events))
+
+    async def hand_back(self, leases: Sequence[Lease]) -> None:
+        for lease in leases:
+            order = self.database.orders[lease.order_id]
+            if (order.owner, order.epoch) == (self.engine_id, lease.epoch):
+                order.let_go()
+
+    async def hand_back_held(self, limit: int) -> list[UnheldOrder]:
+        held = [held.order_id for held in await self.held(None, limit)]
+        for order_id in held:
+            self.database.orders[order_id].let_go()
+        return self._unheld(held)
+
+    async def silent_engines(self) -> dict[str, int]:
+        return dict.fromkeys(self.database.silent, 0)
+
+    async def free_orders_of_the_dead(self, after_id: str | None, limit: int) -> list[UnheldOrder]:
+        left_behind = sorted(
+            order_id
+            for order_id, order in self.database.orders.items()
+            if order.is_due and order.owner is not None and not self.database.is_alive(order.owner)
+            if after_id is None or order_id > after_id
+        )[:limit]
+        for order_id in left_behind:
+            order = self.database.orders[order_id]
+            order.let_go()
+            order.epoch += 1
+        return self._unheld(left_behind)
+
+    async def forget_engines(self) -> None:
+        owners = {order.owner for order in self.database.orders.values() if order.is_due}
+        for engine_id in self.database.silent - owners:
+            self.database.bury(engine_id)
+
+    def _unheld(self, order_ids: Iterable[str]) -> list[UnheldOrder]:
+        orders = self.database.orders
+        return [
+            UnheldOrder(order_id, (order := orders[order_id]).kind, order.pair, order.priority)
+            for order_id in order_ids
+        ]
+
     async def unsettled(self) -> int:
         return sum(order.is_due for order in self.database.orders.values())
+
+    async def reserve_room(self, bounds: Room, watched_max: int | None) -> Room:
+        database, now_us = self.database, self._clock.now_us()
+        if self.engine_id not in database.engines:
+            return Room(0, 0, 0)
+        living = {
+            engine_id: room
+            for engine_id, (room, at_us) in database.rooms.items()
+            if at_us > now_us - ROOM_LASTS_S * 1_000_000
+        }
+        mine = living.pop(self.engine_id, Room(0, 0, 0))
+        due = [order for order in database.orders.values() if order.is_due]
+        others = living.values()
+
+        def share(left: int, reserved: int) -> int:
+            return max(0, min(-(-left // (len(living) + 1)), left - reserved))
+
+        room = Room(
+            share(bounds.waiting - sum(order.owner is None for order in due), sum(each.waiting for each in others)),
+            share(
+                bounds.open - sum(order.status is not Status.CONFIRMED for order in due),
+                sum(each.open for each in others),
+            ),
+            mine.watched
+            if watched_max is None
+            else min(
+                watched_max,
+                share(bounds.watched - await self.count_resting(), sum(each.watched for each in others)),
+            ),
+        )
+        database.rooms[self.engine_id] = room, now_us
+        return room
 
     async def resting(self, after_id: str | None, limit: int) -> list[RestingOrder]:
         watched = (
@@ -255,6 +422,32 @@ class MemoryJournal:
         )
         page = nsmallest(limit, watched, key=itemgetter(0))
         return [_resting_order(order.view, order.epoch) for _, order in page if order.view is not None]
+
+    async def resting_pairs(self) -> list[str]:
+        return sorted(self.database.resting_pairs())
+
+    async def resting_of(self, pair: str, after_id: str | None, limit: int) -> list[RestingOrder]:
+        watched = (
+            (order_id, order)
+            for order_id, order in self.database.orders.items()
+            if order.resting
+            and order.view is not None
+            and order.view.pair == pair
+            and (after_id is None or order_id > after_id)
+        )
+        page = nsmallest(limit, watched, key=itemgetter(0))
+        return [_resting_order(order.view, order.epoch) for _, order in page if order.view is not None]
+
+    async def resting_these(self, order_ids: Sequence[str]) -> list[RestingOrder]:
+        found = ((each, self.database.orders.get(each)) for each in sorted(order_ids))
+        return [
+            _resting_order(order.view, order.epoch)
+            for _, order in found
+            if order is not None and order.resting and order.view is not None
+        ]
+
+    async def unheld(self) -> int:
+        return sum(order.is_due and order.owner is None for order in self.database.orders.values())
 
     async def leases_of_resting(self, order_ids: Sequence[str]) -> list[Lease]:
         orders = self.database.orders
@@ -280,6 +473,9 @@ class MemoryJournal:
 
     async def feed(self, after_position: int, limit: int) -> list[StoredEvent]:
         return self.database.log[after_position : after_position + limit]
+
+    async def feed_of(self, order_ids: Collection[str], after: int, to: int) -> list[StoredEvent]:
+        return [stored for stored in self.database.log[after:to] if stored.event.order_id in order_ids]
 
     async def head(self) -> int:
         return len(self.database.log)
@@ -315,7 +511,7 @@ class MemoryJournal:
     async def claim(self, limit: int) -> list[Lease]:
         leases: list[Lease] = []
         for order_id, order in sorted(self.database.orders.items()):
-            if len(leases) < limit and order.is_due and order.owner not in self.database.engines:
+            if len(leases) < limit and order.is_due and not self.database.is_alive(order.owner):
                 order.owner, order.epoch = self.engine_id, order.epoch + 1
                 leases.append(Lease(order_id, order.epoch))
         return leases

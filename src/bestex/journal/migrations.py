@@ -8,7 +8,7 @@ import asyncpg
 from bestex.domain.errors import JournalConfigurationError
 from bestex.domain.lifecycle import FIRST, NEXT
 from bestex.journal.connections import CONNECT_TIMEOUT_S, connect
-from bestex.journal.queries import sql_text
+from bestex.journal.queries import APPEND, FUNCTIONS, named_append, sql_text
 
 MINIMUM_SERVER: Final = 17
 _PATIENCE_S: Final = 86_400.0
@@ -91,9 +91,29 @@ async def _apply(connection: asyncpg.Connection) -> None:
         await connection.execute(
             "insert into bestex.migrations (version, name) values ($1, $2)", version, files[version]
         )
-    await connection.execute(sql_text("functions.sql"))
-    await connection.execute("delete from bestex.lifecycle")
-    await connection.executemany("insert into bestex.lifecycle (before, after) values ($1, $2)", sorted(transitions()))
+    await _replace_append(connection)
+    allowed = sorted(transitions())
+    await connection.execute(
+        "delete from bestex.lifecycle where (before, after) not in (select * from unnest($1::text[], $2::text[]))",
+        [before for before, _ in allowed],
+        [after for _, after in allowed],
+    )
+    await connection.executemany(
+        "insert into bestex.lifecycle (before, after) values ($1, $2) on conflict do nothing", allowed
+    )
+
+
+async def _replace_append(connection: asyncpg.Connection) -> None:
+    """Make this release's append function, and drop those that no process calls any more."""
+    await connection.execute(named_append(FUNCTIONS))
+    obsolete = await connection.fetch(
+        """select oid::regprocedure::text from pg_proc
+            where pronamespace = 'bestex'::regnamespace and proname like 'append%' and proname <> $1
+              and proname not in (select append_function from bestex.engines)""",
+        APPEND,
+    )
+    for (signature,) in obsolete:
+        await connection.execute(f"drop function {signature}")
 
 
 def _migration_files() -> list[str]:

@@ -1,6 +1,7 @@
 """The named queries of `sql/queries.sql`, and the other SQL files, as text."""
 
 import re
+from hashlib import blake2b
 from importlib import resources
 from typing import Final
 
@@ -17,4 +18,15 @@ def _named(text: str) -> dict[str, str]:
     return {name: query.strip() for name, query in zip(parts[1::2], parts[2::2], strict=True)}
 
 
-QUERIES: Final = _named(sql_text("queries.sql"))
+FUNCTIONS: Final = sql_text("functions.sql")
+
+APPEND: Final = f"append_{blake2b(FUNCTIONS.encode(), digest_size=4).hexdigest()}"
+"""This release's own append function: processes of another release beside this one call theirs."""
+
+
+def named_append(text: str) -> str:
+    """SQL text that names the append function."""
+    return text.replace("{append}", APPEND)
+
+
+QUERIES: Final = _named(named_append(sql_text("queries.sql")))

@@ -75,6 +75,9 @@ def append_columns(rows: Sequence[MergedRows]) -> list[str | list[Any]]:
     carriers: _Rare = {}
     takes: _Rare = {}
     pairs: _Rare = {}
+    run_afters: _Rare = {}
+    fences: _Rare = {}
+    fence_epochs: _Rare = {}
     for merged in with_companions(rows):
         first = merged.first
         order_id = first.order_id
@@ -96,6 +99,11 @@ def append_columns(rows: Sequence[MergedRows]) -> list[str | list[Any]]:
         if (order := first.new) is None:
             if first.takes_lease:
                 takes[len(update)] = "t"
+            if (run_after_us := merged.last.run_after_us) is not None:
+                run_afters[len(update)] = str(run_after_us)
+            if (fence := first.fence) is not None:
+                fences[len(update)] = fence.key
+                fence_epochs[len(update)] = str(fence.epoch)
             if view.kind == _SNIPER:
                 pairs[len(update)] = view.pair  # the one that it has found, or still its own
             update.append((order_id, first.base_seq, before, first.lease_epoch, *state, text))
@@ -114,6 +122,9 @@ def append_columns(rows: Sequence[MergedRows]) -> list[str | list[Any]]:
         *_columns(update, _UPDATE),
         _optional(_rare(takes)),
         _array(_rare(pairs)),
+        _optional(_rare(run_afters)),
+        _array(_rare(fences)),
+        _optional(_rare(fence_epochs)),
         *_columns(events, _EVENT),
     ]
 

@@ -83,6 +83,8 @@ class MergedRows:
             and append.base_status is last.status
             and append.lease_epoch == self.first.lease_epoch
             and not append.takes_lease
+            and append.fence == self.first.fence
+            and self.last.run_after_us is None  # its lease ended there
             and (append.lease_epoch is None or last.status is not Status.WATCHING)  # its lease ended there
         )
 

@@ -86,7 +86,7 @@ class Router:
         self, venues: Sequence[Venue], request: QuoteRequest, began: float, answers: dict[str, Answer]
     ) -> None:
         """Add the answers that come within their time to `answers`."""
-        asked = {asyncio.create_task(venue.quote(request)): venue.name for venue in venues}
+        asked = {asyncio.ensure_future(venue.quote(request)): venue.name for venue in venues}
         waiting = set(asked)
         quoted = any(answer.quote is not None for answer in answers.values())
         patience_s = min(self._limits.grace_s, self._limits.deadline_s) if quoted else self._limits.deadline_s
@@ -108,7 +108,7 @@ class Router:
                 task.cancel()
 
 
-def _answer(venue: str, task: asyncio.Task[Quote], took_s: float) -> Answer:
+def _answer(venue: str, task: "asyncio.Future[Quote]", took_s: float) -> Answer:
     latency_ms = _milliseconds(took_s)
     error = asyncio.CancelledError() if task.cancelled() else task.exception()
     return Answer(venue, latency_ms, quote=task.result()) if error is None else _failed(venue, latency_ms, error)

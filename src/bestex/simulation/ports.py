@@ -7,7 +7,7 @@ from bestex.domain.events import SignedTransaction, StoredEvent
 from bestex.domain.launches import Launch
 from bestex.domain.route import Fill, Quote, QuoteRequest, SwapRequest
 from bestex.domain.tokens import Pair
-from bestex.hub import LocalHub
+from bestex.hub.local import LocalHub
 from bestex.ports import (
     BlockHeight,
     Chain,
@@ -144,6 +144,14 @@ class ProcessMarketData:
         tick = self._market.latest(pair)
         if tick is not None:
             self._firings.price_shown(tick)
+        return tick
+
+    async def read(self, pair: Pair) -> Tick | None:
+        await self._process.at("before a price")
+        tick = await self._market.read(pair)
+        if tick is not None:
+            self._firings.price_shown(tick)
+        await self._process.at("after a price")
         return tick
 
     def on_launch(self, listener: LaunchListener) -> None:

@@ -2,8 +2,8 @@
 --
 -- Takes one group commit's rows and stores each order's rows all or none:
 --   n_* one element per new order, u_* one per order that exists, e_* one per event,
---   an order's events side by side and in order. What is missing at the end of n_parent, n_carrier, u_takes, u_pair and
---   e_sealed is null.
+--   an order's events side by side and in order. What is missing at the end of n_parent, n_carrier, u_takes, u_pair,
+--   u_run_after, u_fence, u_fence_epoch and e_sealed is null.
 -- An order is refused when it has moved on or its lease is another's ('moved'), when its idempotency key or
 -- client order id is taken ('duplicate'), or when its events do not follow the lifecycle ('illegal').
 -- Nobody holds the lease of an order that is watched; with u_takes the engine takes it, under the next epoch.
@@ -14,19 +14,24 @@
 -- each over the row's bytes and the hash before it, as domain/log_hash.py says.
 -- Called again with the commit number of its last call it changes nothing and gives that call's answer.
 --
+-- With u_run_after the order is handed back: nobody holds it, and nobody takes it up before that time.
+-- With u_fence the rows are stored only while the engine owns that book under that epoch.
+-- A writer that does not execute holds no lease: what it accepts or fires is nobody's until a worker claims it. Writers
+-- over a shared database notify `bestex_log` of the log's new end, and `bestex_work` of orders that wait for a worker.
+--
+-- {append} is this release's own name for it: processes of two releases may run side by side.
+--
 -- Lock order: the writer's row, the head of the log, orders. Sequential scans are off because the plans are
 -- kept for the life of a connection, and those made while the tables are small must not outlive that.
 
-drop function if exists bestex.append;  -- an earlier release's, with other columns
-
-create function bestex.append(
+create or replace function bestex.{append}(
     p_engine uuid, p_commit bigint,
     n_id uuid[], n_kind text[], n_pair text[], n_caller text[], n_key text[], n_client text[], n_hash bytea[],
     n_status text[], n_seq integer[], n_attempt integer[], n_unfilled text[], n_settled boolean[], n_epoch integer[],
     n_view text[], n_parent uuid[], n_carrier uuid[],
     u_id uuid[], u_base integer[], u_from text[], u_epoch integer[],
     u_status text[], u_seq integer[], u_attempt integer[], u_unfilled text[], u_settled boolean[],
-    u_view text[], u_takes boolean[], u_pair text[],
+    u_view text[], u_takes boolean[], u_pair text[], u_run_after bigint[], u_fence text[], u_fence_epoch integer[],
     e_id uuid[], e_seq integer[], e_from text[], e_status text[], e_attempt integer[],
     e_at_us bigint[], e_detail text[], e_sealed bytea[],
     out first_position bigint, out refused uuid[], out reasons text[], out head_hash bytea
@@ -48,6 +53,7 @@ declare
     link     bytea;
     links    bytea[];
     hashes   bytea[] := '{}';
+    executes boolean;
 begin
     select * into writer from writers w where w.engine_id = p_engine for update;
     if not found then
@@ -64,6 +70,7 @@ begin
         raise exception 'commit % cannot follow commit %', p_commit, writer.last_commit using errcode = 'BX002';
     end if;
 
+    executes := writer.mode in ('inline', 'worker');
     select position, hash into head, head_hash from log_head for update;
     first_position := head + 1;
     refused := '{}';
@@ -103,15 +110,21 @@ begin
                set status = u.status, seq = u.seq, attempt = u.attempt, unfilled = u.unfilled,
                    settled = u.settled, resting = u.status = 'watching', view = u.view::json,
                    pair = coalesce(u.pair, o.pair),
-                   lease_owner = case when u.status = 'watching' then null
-                                      when u.takes then p_engine else o.lease_owner end,
-                   lease_epoch = case when u.takes then u.epoch else o.lease_epoch end
+                   lease_owner = case when u.status = 'watching' or u.run_after is not null then null
+                                      when u.takes then case when executes then p_engine end
+                                      else o.lease_owner end,
+                   lease_epoch = case when u.takes then u.epoch else o.lease_epoch end,
+                   run_after = case when u.run_after is null then null
+                                    else timestamptz 'epoch' + u.run_after * interval '1 microsecond' end
               from unnest(u_id, u_base, u_from, u_epoch, u_status, u_seq, u_attempt, u_unfilled, u_settled, u_view,
-                          u_takes, u_pair)
-                   as u (id, base, came_from, epoch, status, seq, attempt, unfilled, settled, view, takes, pair)
+                          u_takes, u_pair, u_run_after, u_fence, u_fence_epoch)
+                   as u (id, base, came_from, epoch, status, seq, attempt, unfilled, settled, view, takes, pair,
+                         run_after, fence, fence_epoch)
              where o.id = u.id and o.seq = u.base and o.status = u.came_from
                and case when u.takes then o.lease_owner is null and o.lease_epoch + 1 = u.epoch
                         else u.epoch is null or (o.lease_epoch = u.epoch and o.lease_owner = p_engine) end
+               and (u.fence is null or exists (select from book_leases b where b.key = u.fence
+                                                  and b.owner = p_engine and b.epoch = u.fence_epoch))
                and u.id <> all (illegal)
             returning o.id)
         select coalesce(array_agg(id), '{}') into accepted from moved;
@@ -125,11 +138,15 @@ begin
         with new as (
             insert into orders (id, kind, pair, caller, idempotency_key, client_order_id, request_hash,
                                 status, seq, attempt, unfilled, settled, resting, lease_owner, lease_epoch,
-                                parent_id, view)
+                                parent_id, priority, view)
             select n.id, n.kind, n.pair, n.caller, n.key, n.client, n.hash, n.status, n.seq, n.attempt,
                    n.unfilled, n.settled, n.status = 'watching',
-                   case when n.epoch is null or n.status = 'watching' then null else p_engine end,
-                   coalesce(n.epoch, 0), n.parent, n.view::json
+                   case when executes and n.epoch is not null and n.status <> 'watching' then p_engine end,
+                   coalesce(n.epoch, 0), n.parent,
+                   case n.kind when 'sniper' then 1 when 'stop' then 2 when 'trailingStop' then 2 when 'exits' then 2
+                               when 'takeProfit' then 3 when 'limit' then 4
+                               else case when n.parent is null then 5 else 6 end end,
+                   n.view::json
               from unnest(n_id, n_kind, n_pair, n_caller, n_key, n_client, n_hash,
                           n_status, n_seq, n_attempt, n_unfilled, n_settled, n_epoch, n_view, n_parent, n_carrier)
                    as n (id, kind, pair, caller, key, client, hash, status, seq, attempt, unfilled, settled, epoch,
@@ -180,8 +197,17 @@ begin
 
     update log_head set position = head + inserted, hash = head_hash;
     update writers w
-       set last_commit = p_commit, first_position = append.first_position,
-           refused = append.refused, reasons = append.reasons, hash = append.head_hash
+       set last_commit = p_commit, first_position = {append}.first_position,
+           refused = {append}.refused, reasons = {append}.reasons, hash = {append}.head_hash
      where w.engine_id = p_engine;
+
+    if writer.mode <> 'inline' and inserted > 0 then
+        perform pg_notify('bestex_log', (head + inserted)::text);
+        if (not executes and 't' = any (u_takes))
+            or exists (select from unnest(n_status, n_epoch) as n (status, epoch)
+                        where n.status = 'pending' and (n.epoch is null or not executes)) then
+            perform pg_notify('bestex_work', '');
+        end if;
+    end if;
 end
 $$;

@@ -1,14 +1,15 @@
-"""Inline dispatch: orders accepted by this process run in it, so many at once, the others in the order they came."""
+"""The run queue of one process: jobs of orders, so many at once, the others in the order they came."""
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Coroutine
 from functools import partial
 from typing import Any
 
 import structlog
 
-from bestex.ports import Job
+Job = Callable[[], Coroutine[Any, Any, None]]
+"""Executes one order from where it stands."""
 
 _log = structlog.get_logger(__name__)
 
@@ -17,8 +18,8 @@ AtOnce = Callable[[], "asyncio.Future[Any] | None"]
 """Begins a job without waiting for anything, and gives what is done with it; None where that cannot be."""
 
 
-class InlineDispatcher:
-    """Runs jobs in this process, at most `concurrency` at once."""
+class RunQueue:
+    """Runs jobs in this process, at most `concurrency` at once, and never two of one order."""
 
     def __init__(self, concurrency: int) -> None:
         self._concurrency = concurrency
@@ -26,14 +27,25 @@ class InlineDispatcher:
         self._waiting: deque[tuple[str, Job, AtOnce | None]] = deque()
         self._executing: dict[str, asyncio.Future[Any]] = {}
         self._stopped = False
+        self._made_room: Callable[[], None] | None = None
 
     @property
     def waiting(self) -> int:
+        """Jobs that wait to run."""
         return len(self._waiting)
 
     @property
     def executing(self) -> int:
         return len(self._executing)
+
+    @property
+    def room(self) -> int:
+        """How many more jobs could run now."""
+        return 0 if self._stopped else max(0, self._concurrency - len(self._executing) - len(self._waiting))
+
+    def on_room(self, listener: Callable[[], None]) -> None:
+        """Have `listener` called whenever a job has ended and none waits for its place."""
+        self._made_room = listener
 
     def order_ids(self) -> set[str]:
         """The orders that execute or wait to."""
@@ -92,8 +104,12 @@ class InlineDispatcher:
     def _left(self, order_id: str, _: asyncio.Future[Any]) -> None:
         """There is room for another."""
         del self._executing[order_id]
-        if self._waiting and not self._stopped:
+        if self._stopped:
+            return
+        if self._waiting:
             self._start_waiting()
+        if self._made_room is not None and not self._waiting:
+            self._made_room()
 
     def _start_waiting(self) -> None:
         """Fill the room there is. What waits for another job of its order keeps its place."""

@@ -1,4 +1,4 @@
-"""The contract of a dispatcher that runs jobs: every one once, so many at once, in the order they came."""
+"""The run queue of one process: every job once, so many at once, in the order they came."""
 
 import asyncio
 from collections import Counter
@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 from structlog.testing import capture_logs
 
-from bestex.engine.dispatch import InlineDispatcher
+from bestex.engine.run_queue import RunQueue
 
 CONCURRENCY = 3
 
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.timeout(20)
 class Jobs:
     """Jobs that run until they are let go, and what was seen of them."""
 
-    def __init__(self, dispatcher: InlineDispatcher) -> None:
+    def __init__(self, dispatcher: RunQueue) -> None:
         self._dispatcher = dispatcher
         self._gates: dict[str, asyncio.Event] = {}
         self.started: list[str] = []
@@ -62,14 +62,14 @@ async def settled() -> None:
 
 
 @pytest.fixture
-async def dispatcher() -> AsyncIterator[InlineDispatcher]:
-    dispatcher = InlineDispatcher(CONCURRENCY)
+async def dispatcher() -> AsyncIterator[RunQueue]:
+    dispatcher = RunQueue(CONCURRENCY)
     yield dispatcher
     await dispatcher.stop()
 
 
 @pytest.fixture
-async def jobs(dispatcher: InlineDispatcher) -> Jobs:
+async def jobs(dispatcher: RunQueue) -> Jobs:
     return Jobs(dispatcher)
 
 
@@ -77,7 +77,7 @@ def names(count: int) -> list[str]:
     return [f"order {number}" for number in range(count)]
 
 
-async def test_every_job_runs_once(jobs: Jobs, dispatcher: InlineDispatcher) -> None:
+async def test_every_job_runs_once(jobs: Jobs, dispatcher: RunQueue) -> None:
     jobs.dispatch(*names(50))
     await settled()
     await jobs.let_all_go()
@@ -86,7 +86,7 @@ async def test_every_job_runs_once(jobs: Jobs, dispatcher: InlineDispatcher) -> 
     assert (dispatcher.waiting, dispatcher.executing) == (0, 0)
 
 
-async def test_never_more_jobs_run_at_once_than_may(jobs: Jobs, dispatcher: InlineDispatcher) -> None:
+async def test_never_more_jobs_run_at_once_than_may(jobs: Jobs, dispatcher: RunQueue) -> None:
     jobs.dispatch(*names(50))
     await settled()
     assert (dispatcher.executing, dispatcher.waiting) == (CONCURRENCY, 50 - CONCURRENCY)
@@ -113,7 +113,7 @@ async def test_who_comes_first_is_served_first(jobs: Jobs) -> None:
     assert jobs.started == [*names(30), "late"]
 
 
-async def test_an_order_is_never_executed_twice_at_once(jobs: Jobs, dispatcher: InlineDispatcher) -> None:
+async def test_an_order_is_never_executed_twice_at_once(jobs: Jobs, dispatcher: RunQueue) -> None:
     jobs.dispatch("one/1", "one/2", "two/1", "one/3", "two/2")
     await settled()
     assert jobs.started == ["one/1", "two/1"]
@@ -133,7 +133,7 @@ async def test_a_job_that_waits_for_its_order_holds_up_no_other_order(jobs: Jobs
 
 
 @pytest.mark.parametrize("error", [ValueError("a defect"), asyncio.CancelledError()], ids=["raises", "is cancelled"])
-async def test_a_job_that_breaks_stops_no_other(jobs: Jobs, dispatcher: InlineDispatcher, error: BaseException) -> None:
+async def test_a_job_that_breaks_stops_no_other(jobs: Jobs, dispatcher: RunQueue, error: BaseException) -> None:
     with capture_logs() as logs:
         jobs.dispatch("bad", error=error)
         jobs.dispatch(*names(10))
@@ -146,7 +146,7 @@ async def test_a_job_that_breaks_stops_no_other(jobs: Jobs, dispatcher: InlineDi
     assert told == ([("order.executor_broke", "bad")] if isinstance(error, ValueError) else [])
 
 
-async def test_stopping_ends_what_runs_and_starts_nothing_that_waits(jobs: Jobs, dispatcher: InlineDispatcher) -> None:
+async def test_stopping_ends_what_runs_and_starts_nothing_that_waits(jobs: Jobs, dispatcher: RunQueue) -> None:
     jobs.dispatch(*names(10))
     await settled()
     await dispatcher.stop()
@@ -155,7 +155,7 @@ async def test_stopping_ends_what_runs_and_starts_nothing_that_waits(jobs: Jobs,
     assert (dispatcher.waiting, dispatcher.executing) == (0, 0)
 
 
-async def test_after_a_stop_jobs_are_left_for_the_next_engine(jobs: Jobs, dispatcher: InlineDispatcher) -> None:
+async def test_after_a_stop_jobs_are_left_for_the_next_engine(jobs: Jobs, dispatcher: RunQueue) -> None:
     await dispatcher.stop()
     jobs.dispatch(*names(3))
     await settled()
@@ -164,7 +164,7 @@ async def test_after_a_stop_jobs_are_left_for_the_next_engine(jobs: Jobs, dispat
     assert (dispatcher.waiting, dispatcher.executing) == (0, 0)
 
 
-async def test_a_job_may_dispatch_the_next_one_of_its_own_order(dispatcher: InlineDispatcher) -> None:
+async def test_a_job_may_dispatch_the_next_one_of_its_own_order(dispatcher: RunQueue) -> None:
     ran: list[int] = []
     finished = asyncio.Event()
 

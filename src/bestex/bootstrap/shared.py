@@ -1,0 +1,85 @@
+"""What api, worker and watcher have in common: processes that share a database, and one simulated chain."""
+
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+
+import structlog
+
+from bestex import __version__
+from bestex.api.health import HealthApp
+from bestex.api.server import HttpServer, listen
+from bestex.api.stream import OpenStreams
+from bestex.bootstrap.journal_process import JournalProcess
+from bestex.bootstrap.process import STOP_DRAIN_S, within
+from bestex.config import Settings
+from bestex.domain.tokens import TokenRegistry
+from bestex.engine.signing import SigningGate
+from bestex.hub.follower import LogFollower
+from bestex.hub.local import LocalHub
+from bestex.hub.postgres import LOG_CHANNEL, PostgresSignals
+from bestex.journal.postgres import PostgresJournal
+from bestex.observability import Metrics
+from bestex.venues.simnet.remote_world import RemoteWorld, connect_simnet
+
+_log = structlog.get_logger("bestex")
+
+
+class SharedProcess(JournalProcess):
+    """A process beside others over one database."""
+
+    def __init__(self, settings: Settings, tokens: TokenRegistry, faults: dict[str, float]) -> None:
+        """`faults` are simnet's to have."""
+        super().__init__(settings, tokens)
+
+    async def _open_shared_journal(self, metrics: Metrics, exits: AsyncExitStack) -> PostgresJournal:
+        """This process's place on the database, and its journal, running."""
+        journal = await self._open_journal(self._dsn, exits)
+        await self._halt_if_behind(journal, exits)
+        journal.listen(metrics.committed)
+        exits.push_async_callback(journal.close)
+        self._start("journal", journal.run(), exits)
+        return journal
+
+    async def _connect_world(self, exits: AsyncExitStack) -> RemoteWorld:
+        """The simulated world, once simnet is reached: it is waited for."""
+        url = self._settings.simnet_url
+        _log.info("simnet.connecting", url=url)
+        world = await connect_simnet(url, self._tokens, self._clock)
+        exits.push_async_callback(lambda: within(world.close(), STOP_DRAIN_S))
+        self._start("simulated world", world.run(), exits)
+        return world
+
+    def _follower(self, journal: PostgresJournal, hub: LocalHub) -> LogFollower:
+        return LogFollower(journal, hub, self._clock)
+
+    def _follow(
+        self,
+        follower: LogFollower,
+        journal: PostgresJournal,
+        gate: SigningGate,
+        refold: Callable[[str], None],
+        exits: AsyncExitStack,
+    ) -> None:
+        """Hear of what all processes commit."""
+        signals = PostgresSignals(self._dsn, self._clock)
+        signals.on(LOG_CHANNEL, follower.hear)
+        self._start("signals", signals.run(), exits)
+        self._start("follower", follower.run(), exits)
+
+    def _serve_health(self, journal: PostgresJournal, metrics: Metrics, exits: AsyncExitStack) -> None:
+        """Answer supervisors, where a port is named."""
+        settings = self._settings
+        if settings.health_port is None:
+            return
+        listener = exits.enter_context(listen(settings.host, settings.health_port))
+        app = HealthApp(lambda: self._what_keeps_from_work(journal), metrics.text)
+        self._start("health", HttpServer(app, listener, OpenStreams()).run(), exits)
+
+    def _ready(self, began: float, **more: object) -> None:
+        self._not_ready = None
+        seconds = round(self._clock.monotonic() - began, 2)
+        _log.info(f"{self.mode}.ready", version=__version__, **more, seconds=seconds)
+
+    @property
+    def _dsn(self) -> str:
+        return self._settings.database_url or ""  # `launch` has seen to it
