@@ -697,12 +697,26 @@ class Subscription(Protocol):
     def close(self) -> None: ...
 
 
+class OrdersSubscription(Subscription, Protocol):
+    """A `Subscription` to as many orders as it is told to watch."""
+
+    def watch(self, order_id: str) -> None: ...
+
+    def forget(self, order_id: str) -> None: ...
+
+    def wake(self) -> None:
+        """Have `next` return now, maybe with nothing."""
+
+
 class Hub(Protocol):
     """Pushes committed events to whoever watches."""
 
     def publish(self, events: Sequence[StoredEvent]) -> None: ...
 
     def watch(self, order_id: str) -> Subscription: ...
+
+    def watch_orders(self) -> OrdersSubscription:
+        """Of no orders yet."""
 
     def watch_all(self) -> Subscription: ...
 
