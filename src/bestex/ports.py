@@ -42,6 +42,10 @@ class Ids(Protocol):
         """A random number in [0, 1), for jitter."""
 
 
+ROOM_LASTS_S: Final = 5.0
+"""How long room that an engine has reserved is kept free for it."""
+
+
 # --- Journal -------------------------------------------------------------------------------------------------
 
 
@@ -180,6 +184,14 @@ class Halt(msgspec.Struct, frozen=True):
     since_us: int  # Unix time, microseconds
 
 
+class Room(msgspec.Struct, frozen=True):
+    """How many orders there may be, or may still be accepted."""
+
+    waiting: int  # that nobody executes yet
+    open: int  # that have not ended; watched ones excepted
+    watched: int
+
+
 class OrderFilter(msgspec.Struct, frozen=True):
     status: Status | None = None
     pair: str | None = None
@@ -285,6 +297,15 @@ class Journal(Protocol):
 
     async def leases_of_resting(self, order_ids: Sequence[str]) -> list[Lease]:
         """Those of the orders that are watched, with the epoch of their last lease; nobody holds it."""
+
+    async def reserve_room(self, bounds: Room, watched_max: int | None) -> Room:
+        """Reserve room for orders that this engine will accept, in place of what it had reserved.
+
+        Of what is left of each bound, its share among the engines that reserve; never so much that the orders stored
+        and those that all engines have reserved for exceed a bound. Of watched orders at most `watched_max`; None:
+        their reservation stays as it is, and they are not counted. A reservation lasts for `ROOM_LASTS_S`, and is
+        nothing for an engine that has lost its place.
+        """
 
     async def children(self, parent_id: str) -> list[OrderView]:
         """The orders that belong to another, oldest first: its slices, or its exits."""

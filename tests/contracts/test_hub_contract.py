@@ -1,7 +1,7 @@
 """The contract of the Hub port: what a watcher gets, in which order, and what he is told when he is too slow."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -10,26 +10,35 @@ from hypothesis import strategies as st
 from bestex.domain.events import StoredEvent
 from bestex.domain.lifecycle import Status
 from bestex.ports import Subscription
-from tests.support.hubs import HubUnderTest, OverPostgres, WithinOneProcess
+from tests.support.engine import database_for_module
+from tests.support.hubs import AcrossProcesses, HubUnderTest, WithinOneProcess
 from tests.support.orders import HAPPY, DraftOrder, events_of
+from tests.support.postgres import PostgresServer
 
 QUEUE_EVENTS = 4
 LONG = (Status.PENDING, *[Status.ROUTING] * 100)
 """An order that is routed again and again."""
 
-pytestmark = pytest.mark.timeout(20)
+pytestmark = pytest.mark.timeout(60)
 
 
-@pytest.fixture(params=["local", "postgres"])
-def adapter(request: pytest.FixtureRequest) -> WithinOneProcess | OverPostgres:
+@pytest.fixture(scope="module")
+def database(postgres_server: PostgresServer) -> Iterator[str]:
+    with database_for_module(postgres_server) as dsn:
+        yield dsn
+
+
+@pytest.fixture(params=["local", "postgres", "redis"])
+def adapter(request: pytest.FixtureRequest) -> WithinOneProcess | AcrossProcesses:
     """A hub whose watchers of one order may fall `QUEUE_EVENTS` behind."""
     if request.param == "local":
         return WithinOneProcess(QUEUE_EVENTS)
-    return OverPostgres(request.getfixturevalue("database_url"), QUEUE_EVENTS)
+    redis_url = request.getfixturevalue("redis_server").url if request.param == "redis" else None
+    return AcrossProcesses(request.getfixturevalue("database"), QUEUE_EVENTS, redis_url)
 
 
 @pytest.fixture
-async def house(adapter: WithinOneProcess | OverPostgres) -> AsyncIterator[HubUnderTest]:
+async def house(adapter: WithinOneProcess | AcrossProcesses) -> AsyncIterator[HubUnderTest]:
     async with adapter as house:
         yield house
 

@@ -11,6 +11,7 @@ from bestex.domain.lifecycle import Status
 from bestex.hub.follower import LogFollower
 from bestex.hub.local import LocalHub
 from bestex.hub.postgres import LOG_CHANNEL, PostgresSignals
+from bestex.hub.redis import RedisPublisher, RedisSignals, log_channel
 from bestex.journal.postgres import PostgresJournal
 from bestex.ports import EngineMode
 from tests.support.journals import OnPostgres
@@ -48,14 +49,13 @@ class WithinOneProcess:
 
 
 class AnotherProcess:
-    """A process that does not commit: its hub, follower and signals over PostgreSQL."""
+    """A process that does not commit: its hub, follower and signals."""
 
-    def __init__(self, journal: PostgresJournal, dsn: str, queue_events: int = 256) -> None:
+    def __init__(self, journal: PostgresJournal, signals: PostgresSignals | RedisSignals, queue_events: int) -> None:
         self.journal = journal
         self.hub = LocalHub(queue_events)
         self.follower = LogFollower(journal, self.hub, SystemClock())
-        self.signals = PostgresSignals(dsn, SystemClock())
-        self.signals.on(LOG_CHANNEL, self.follower.hear)
+        self.signals = signals
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
@@ -70,18 +70,21 @@ class AnotherProcess:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
 
-class OverPostgres:
-    """`HubUnderTest` of two processes on one database."""
+class AcrossProcesses:
+    """`HubUnderTest` of two processes on one database, whose signals go over PostgreSQL, or over Redis at a URL."""
 
-    def __init__(self, dsn: str, queue_events: int = 256) -> None:
+    def __init__(self, dsn: str, queue_events: int = 256, redis_url: str | None = None) -> None:
         self._dsn = dsn
         self._queue_events = queue_events
+        self._redis_url = redis_url
         self._exits = AsyncExitStack()
 
-    async def __aenter__(self) -> "OverPostgres":
+    async def __aenter__(self) -> "AcrossProcesses":
         self.database = OnPostgres(self._dsn)
         self._exits.push_async_callback(self.database.close)
         self.committing = await self.database.journal(mode=EngineMode.WORKER)
+        if self._redis_url is not None:
+            await self._publish(self._redis_url)
         self.other = await self.process()
         self.hub = self.other.hub
         return self
@@ -91,7 +94,14 @@ class OverPostgres:
 
     async def process(self) -> AnotherProcess:
         """A further one, running."""
-        process = AnotherProcess(await self.database.journal(mode=EngineMode.API), self._dsn, self._queue_events)
+        journal = await self.database.journal(mode=EngineMode.API)
+        signals: PostgresSignals | RedisSignals
+        if self._redis_url is None:
+            signals, channel = PostgresSignals(self._dsn, SystemClock()), LOG_CHANNEL
+        else:
+            signals, channel = RedisSignals(self._redis_url, SystemClock()), await self._channel()
+        process = AnotherProcess(journal, signals, self._queue_events)
+        signals.on(channel, process.follower.hear)
         self._exits.push_async_callback(process.stop)
         await process.start()
         return process
@@ -102,3 +112,17 @@ class OverPostgres:
         position = max(await asyncio.gather(*appended))
         await until(lambda: self.other.follower.position >= position)
         return await self.committing.feed(before, position - before)
+
+    async def _channel(self) -> str:
+        return log_channel((await self.committing.log_head()).journal_id)
+
+    async def _publish(self, url: str) -> None:
+        publisher = RedisPublisher(url, await self._channel(), SystemClock())
+        self.committing.on_head(lambda position, _: publisher.publish(position))
+        publishing = asyncio.create_task(publisher.run())
+        self._exits.push_async_callback(_cancelled, publishing)
+
+
+async def _cancelled(task: "asyncio.Task[None]") -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)

@@ -47,7 +47,7 @@ class ProcessClock:
         self._world = world
         self._runs = asyncio.Event()
         self._runs.set()
-        self._stands_at: tuple[int, float] | None = None
+        self._behind_s = 0.0
 
     @property
     def runs(self) -> bool:
@@ -57,20 +57,20 @@ class ProcessClock:
         """Have the process do nothing."""
         self._runs.clear()
 
-    def go_on(self, *, unaware: bool = False) -> None:
-        """Have it go on; `unaware` that any time has passed since now."""
-        self._stands_at = (self.now_us(), self.monotonic()) if unaware else None
+    def go_on(self) -> None:
+        """Have it go on, and know what time it is."""
+        self._behind_s = 0.0
         self._runs.set()
 
-    def stand(self) -> None:
-        """Have its clocks stand, while its tasks run."""
-        self._stands_at = (self._world.now_us(), self._world.monotonic())
+    def think_it_is(self, seconds: float) -> None:
+        """Have its clocks be so far before or behind the world's."""
+        self._behind_s = -seconds
 
     def now_us(self) -> int:
-        return self._stands_at[0] if self._stands_at else self._world.now_us()
+        return self._world.now_us() - round(self._behind_s * 1e6)
 
     def monotonic(self) -> float:
-        return self._stands_at[1] if self._stands_at else self._world.monotonic()
+        return self._world.monotonic() - self._behind_s
 
     async def sleep(self, seconds: float) -> None:
         await self._world.sleep(seconds)

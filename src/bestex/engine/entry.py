@@ -11,14 +11,14 @@ from bestex.domain.events import ConfirmedDetail
 from bestex.domain.orders import Order
 from bestex.domain.tokens import TokenRegistry
 from bestex.engine.beyond_trigger import check_not_beyond
-from bestex.engine.dead_man import DeadManSwitches
 from bestex.engine.exits import exits_append
 from bestex.engine.intake import CALLER, Intake, IntakeLimits
 from bestex.engine.open_orders import OpenOrders
 from bestex.engine.order_log import OrderLog
 from bestex.engine.shared_halt import SharedHalt
 from bestex.engine.signing import SigningGate
-from bestex.ports import Append, Clock, DeadMan, Ids, Journal, MarketData, TriggerStore, Wallet
+from bestex.engine.stored_switches import SwitchesOnDisk
+from bestex.ports import Append, Clock, Ids, Journal, MarketData, TriggerStore, Wallet
 
 COUNT_EVERY_S: Final = 0.5
 """Seconds between two counts of what waits and what is open, over all processes: limits are kept to within so much."""
@@ -53,7 +53,7 @@ class EntryEngine:
         self._watched = 0
         self.gate = SigningGate()
         self.orders = OpenOrders(journal, clock, self.gate, tokens, self.check)
-        self.dead_man = DeadManSwitches(store, clock, _goes_off_elsewhere)
+        self.dead_man = SwitchesOnDisk(store, clock)
         self.intake = Intake(
             journal,
             clock,
@@ -142,7 +142,3 @@ class EntryEngine:
         self._open = await self._journal.unsettled()
         if watched:
             self._watched = await self._journal.count_resting()
-
-
-async def _goes_off_elsewhere(switch: DeadMan) -> None:
-    """Nothing: the watcher that owns the switches has them go off."""

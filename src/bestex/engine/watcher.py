@@ -20,7 +20,7 @@ from bestex.engine.recovery import Recovery
 from bestex.engine.shared_halt import SharedHalt
 from bestex.engine.shared_watch import SharedWatch
 from bestex.engine.signing import SigningGate
-from bestex.engine.stored_switches import StoredSwitches
+from bestex.engine.stored_switches import WatchedSwitches
 from bestex.ports import BookLeases, Clock, DeadMan, Journal, MarketData, TriggerStore
 
 _RETRY_S: Final = 0.5
@@ -63,7 +63,7 @@ class WatcherEngine:
         )
         self.ownership = Ownership(leases, journal, self.books, self.watch, clock)
         self.orders = OpenOrders(journal, clock, self.gate, tokens, self._check)
-        self._switches = StoredSwitches(store, clock, self.books, self._cancel_resting)
+        self._switches = WatchedSwitches(store, clock, self.books, self._cancel_resting)
         self._halt = SharedHalt(journal, self.gate, clock)
 
     @property

@@ -1,7 +1,7 @@
 """Signals between processes over PostgreSQL's LISTEN and NOTIFY."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 import asyncpg
@@ -81,7 +81,7 @@ class PostgresSignals:
             self._listens.set()
             _log.debug("hub.listening", channels=sorted(self._listeners))
             for listeners in self._listeners.values():
-                _tell(listeners, None)
+                tell(listeners, None)
             while True:
                 await sleep_or(self._clock, PROBE_EVERY_S, lost)
                 if lost.is_set():
@@ -91,10 +91,11 @@ class PostgresSignals:
             connection.terminate()
 
     def _heard(self, _connection: object, _pid: int, channel: str, payload: object) -> None:
-        _tell(self._listeners.get(channel, ()), str(payload))
+        tell(self._listeners.get(channel, ()), str(payload))
 
 
-def _tell(listeners: "list[SignalListener] | tuple[()]", payload: str | None) -> None:
+def tell(listeners: Iterable[SignalListener], payload: str | None) -> None:
+    """Call each with what a signal says."""
     for listener in listeners:
         try:
             listener(payload)

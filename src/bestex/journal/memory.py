@@ -18,6 +18,7 @@ from bestex.domain.order_state import OrderView
 from bestex.domain.priority import SIGNED, priority_of
 from bestex.journal.writer import GroupCommitWriter, MergedRows, Verdict
 from bestex.ports import (
+    ROOM_LASTS_S,
     Append,
     BookLease,
     ClaimedOrder,
@@ -34,6 +35,7 @@ from bestex.ports import (
     OrderFilter,
     OrderRow,
     RestingOrder,
+    Room,
     UnheldOrder,
 )
 
@@ -98,6 +100,7 @@ class MemoryDatabase:
         self.orders: dict[str, _Order] = {}
         self.keys: dict[tuple[str, str, str], NewOrder] = {}
         self.engines: dict[str, tuple[int, Verdict]] = {}  # living engines: last commit and its answer
+        self.rooms: dict[str, tuple[Room, int]] = {}  # what engines reserved, and when, Unix microseconds
         self.silent: set[str] = set()  # engines that give no signs of life
         self.books: dict[str, BookRow] = {}  # by key
         self.watchers: dict[str, int] = {}  # until when each lives unless it renews its leases, Unix microseconds
@@ -134,6 +137,7 @@ class MemoryDatabase:
 
     def bury(self, engine_id: str) -> None:
         self.engines.pop(engine_id, None)
+        self.rooms.pop(engine_id, None)
         self.silent.discard(engine_id)
 
     def silence(self, engine_id: str) -> None:
@@ -377,6 +381,38 @@ class MemoryJournal:
 
     async def unsettled(self) -> int:
         return sum(order.is_due for order in self.database.orders.values())
+
+    async def reserve_room(self, bounds: Room, watched_max: int | None) -> Room:
+        database, now_us = self.database, self._clock.now_us()
+        if self.engine_id not in database.engines:
+            return Room(0, 0, 0)
+        living = {
+            engine_id: room
+            for engine_id, (room, at_us) in database.rooms.items()
+            if at_us > now_us - ROOM_LASTS_S * 1_000_000
+        }
+        mine = living.pop(self.engine_id, Room(0, 0, 0))
+        due = [order for order in database.orders.values() if order.is_due]
+        others = living.values()
+
+        def share(left: int, reserved: int) -> int:
+            return max(0, min(-(-left // (len(living) + 1)), left - reserved))
+
+        room = Room(
+            share(bounds.waiting - sum(order.owner is None for order in due), sum(each.waiting for each in others)),
+            share(
+                bounds.open - sum(order.status is not Status.CONFIRMED for order in due),
+                sum(each.open for each in others),
+            ),
+            mine.watched
+            if watched_max is None
+            else min(
+                watched_max,
+                share(bounds.watched - await self.count_resting(), sum(each.watched for each in others)),
+            ),
+        )
+        database.rooms[self.engine_id] = room, now_us
+        return room
 
     async def resting(self, after_id: str | None, limit: int) -> list[RestingOrder]:
         watched = (

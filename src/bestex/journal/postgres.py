@@ -32,6 +32,7 @@ from bestex.journal.writer import (
     Verdict,
 )
 from bestex.ports import (
+    ROOM_LASTS_S,
     Append,
     ClaimedOrder,
     Clock,
@@ -46,6 +47,7 @@ from bestex.ports import (
     OrderFilter,
     OrderRow,
     RestingOrder,
+    Room,
     UnheldOrder,
 )
 
@@ -59,6 +61,7 @@ FEW_ORDERS: Final = 500
 """So many orders the server looks for in a stretch of the log; of more, the stretch is read and looked through here."""
 CLAIM_CONNECTIONS: Final = 2
 
+_ROOM_LASTS: Final = timedelta(seconds=ROOM_LASTS_S)
 FORGET_ENGINES_AFTER: Final = timedelta(hours=1)
 """An engine that is silent for this long and holds nothing is fenced out, should it ever go on."""
 
@@ -317,6 +320,11 @@ class PostgresJournal:
         [row] = await self._fetch("unsettled")
         count: int = row["count"]
         return count
+
+    async def reserve_room(self, bounds: Room, watched_max: int | None) -> Room:
+        limits = (bounds.waiting, bounds.open, bounds.watched, watched_max)
+        [row] = await self._fetch("reserve_room", self.engine_id, *limits, _ROOM_LASTS)
+        return Room(row["waiting"], row["open"], row["watched"])
 
     async def resting(self, after_id: str | None, limit: int) -> list[RestingOrder]:
         rows = await self._fetch("resting", after_id or _BEFORE_ALL_IDS, limit)

@@ -46,13 +46,17 @@ select reason, cause, (extract(epoch from since) * 1000000)::bigint as since_us 
 
 -- name: halt
 -- One in force stays as it is. But a journal that is behind goes before the others, which may be resumed; and its
--- having been reconciled goes before all.
-insert into bestex.halt as h (reason, cause) values ($1, $2)
-    on conflict (one) do update set reason = excluded.reason, cause = excluded.cause, since = excluded.since
- where excluded.cause = 'reconciled' or (excluded.cause = 'journal_behind' and h.cause <> 'journal_behind')
+-- having been reconciled goes before all. Every process is told.
+with halted as (
+    insert into bestex.halt as h (reason, cause) values ($1, $2)
+        on conflict (one) do update set reason = excluded.reason, cause = excluded.cause, since = excluded.since
+     where excluded.cause = 'reconciled' or (excluded.cause = 'journal_behind' and h.cause <> 'journal_behind')
+    returning one)
+select pg_notify('bestex_halt', '') from halted
 
 -- name: resume
-delete from bestex.halt
+with resumed as (delete from bestex.halt returning one)
+select pg_notify('bestex_halt', '') from resumed
 
 -- name: unsettled
 select count(*) from bestex.orders where not settled and not resting
@@ -82,6 +86,9 @@ select id, lease_epoch from bestex.orders where resting and id = any ($1::uuid[]
 
 -- name: count_resting
 select count(*) from bestex.orders where resting
+
+-- name: reserve_room
+select waiting, open, watched from bestex.reserve_room($1, $2, $3, $4, $5, $6)
 
 -- name: unheld
 select count(*) from bestex.orders where lease_owner is null and not settled and not resting
