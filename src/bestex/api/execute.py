@@ -45,7 +45,7 @@ _log = structlog.get_logger(__name__)
 RETRY_AFTER_S: Final = 1
 
 
-class AcceptedBody(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
+class AcceptedBody(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True, gc=False):
     """The body of the 202."""
 
     order_id: str

@@ -1,5 +1,6 @@
 """Watchers that share the books: each has one owner, and whatever becomes of that one, none is lost or fires twice."""
 
+import asyncio
 from random import Random
 
 import pytest
@@ -188,7 +189,7 @@ async def test_an_owner_that_does_not_notice_that_time_has_passed_is_refused_by_
         stale.clock.stop()
         await cluster.clock.advance(TAKEN_OVER_S)
         assert cluster.owner(KEY) is other_than(cluster, stale)
-        stale.clock.think_it_is(-TAKEN_OVER_S)
+        stale.clock.miss(TAKEN_OVER_S)
         stale.price("100.5")
         assert stale.engine.firing == 1
         await cluster.clock.settle()
@@ -368,6 +369,32 @@ async def test_a_sliced_orders_slices_begin_once_though_its_watcher_dies_between
         assert (view.status, view.filled_slices) == (_S.CONFIRMED, 3)
 
 
+async def test_a_stale_owner_begins_no_slice_and_ends_no_order() -> None:
+    async with small_cluster() as cluster:
+        sliced = await cluster.order(Kind.TWAP, slices=2, interval_seconds=10)
+        expires_at = timestamp_text(cluster.clock.now_us() + 10_000_000)
+        timed = await cluster.order(limit_price="100", time_in_force=TimeInForce.GTT, expires_at=expires_at)
+        stale = await owner_of(cluster, KEY)
+        await cluster.until_watched(2)
+        await cluster.until(lambda: cluster.view(sliced).slices_begun == 1)
+        stale.clock.stop()
+        await cluster.clock.advance(TAKEN_OVER_S)
+        heir = other_than(cluster, stale)
+        assert KEY in heir.keys
+        await heir.kill()
+        stale.leases.renew = asyncio.Event().wait  # type: ignore[method-assign, assignment]
+        stale.clock.miss(2 * TAKEN_OVER_S)
+        stale.clock.go_on(knows=False)
+        await cluster.clock.advance(TAKEN_OVER_S)
+        assert stale.engine.books.may_fire(KEY)
+        assert cluster.view(sliced).slices_begun == 1
+        assert cluster.view(timed).status == _S.WATCHING
+        await stale.kill()
+        cluster.watcher()
+        await cluster.until(lambda: cluster.view(sliced).slices_begun == 2)
+        await cluster.until_status(timed, _S.EXPIRED)
+
+
 # --- Dead-man switches
 
 
@@ -434,7 +461,7 @@ async def test_a_sniper_hears_of_a_launch_at_its_owner_only() -> None:
 async def snipe(cluster: SmallCluster) -> str:
     terms = Terms(filters=LaunchFilters(min_liquidity="20"))
     request = OrderRequest(Kind.SNIPER, SOL_USDC.base, UNKNOWN_TOKEN, 10**9, 500, terms=terms)
-    return (await cluster.entry.intake.accept(request, "local", None)).order_id
+    return await cluster.accept(request)
 
 
 def a_launch(listed_us: int) -> Launch:
@@ -476,7 +503,7 @@ async def test_every_order_fires_exactly_once_whatever_becomes_of_its_watchers(s
                 case 1:
                     victim.clock.stop()
                 case 2:
-                    victim.clock.think_it_is(-dice.choice([1.0, TAKEN_OVER_S]))
+                    victim.clock.miss(dice.choice([1.0, TAKEN_OVER_S]))
                 case 3:
                     for watcher in cluster.watchers:
                         watcher.clock.go_on()
