@@ -3,6 +3,7 @@
 import asyncio
 
 from bestex.ambient import SystemIds
+from bestex.domain.orders import Order
 from bestex.engine.intake import Accepted, Intake, IntakeFullError, IntakeLimits, OrderRequest
 from bestex.engine.order_log import OrderLog
 from bestex.engine.shared_limits import SharedLimits
@@ -26,7 +27,7 @@ class Api:
             self.limits.waiting,
             self.limits.opened,
             self.limits.watched,
-            lambda order: None,
+            _anything_goes,
             lambda mint, units: None,
             self._accepted,
         )
@@ -43,3 +44,7 @@ class Api:
     def _accepted(self, log: OrderLog) -> None:
         self.accepted.append(log)
         self.limits.accepted(log)
+
+
+async def _anything_goes(_: Order) -> None:
+    """Whatever is asked for may be had."""

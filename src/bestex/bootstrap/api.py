@@ -65,7 +65,7 @@ class ApiProcess(SharedProcess):
         hub = LocalHub()
         follower = self._follower(journal, hub)
         await follower.open()
-        self._follow(follower, journal, engine.gate, lambda _: None, exits)
+        await self._follow(follower, journal, engine.halt, exits)
         self._start("dispatch", dispatcher.run(), exits)
         self._start("entry", engine.run(), exits)
 

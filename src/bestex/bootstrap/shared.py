@@ -1,6 +1,5 @@
 """What api, worker and watcher have in common: processes that share a database, and one simulated chain."""
 
-from collections.abc import Callable
 from contextlib import AsyncExitStack
 
 import structlog
@@ -13,10 +12,11 @@ from bestex.bootstrap.journal_process import JournalProcess
 from bestex.bootstrap.process import STOP_DRAIN_S, within
 from bestex.config import Settings
 from bestex.domain.tokens import TokenRegistry
-from bestex.engine.signing import SigningGate
+from bestex.engine.shared_halt import SharedHalt
 from bestex.hub.follower import LogFollower
 from bestex.hub.local import LocalHub
-from bestex.hub.postgres import LOG_CHANNEL, PostgresSignals
+from bestex.hub.postgres import HALT_CHANNEL, LOG_CHANNEL, PostgresSignals
+from bestex.hub.redis import RedisPublisher, RedisSignals, log_channel
 from bestex.journal.postgres import PostgresJournal
 from bestex.observability import Metrics
 from bestex.venues.simnet.remote_world import RemoteWorld, connect_simnet
@@ -37,6 +37,7 @@ class SharedProcess(JournalProcess):
         await self._halt_if_behind(journal, exits)
         journal.listen(metrics.committed)
         exits.push_async_callback(journal.close)
+        await self._publish_positions(journal, exits)
         self._start("journal", journal.run(), exits)
         return journal
 
@@ -52,19 +53,32 @@ class SharedProcess(JournalProcess):
     def _follower(self, journal: PostgresJournal, hub: LocalHub) -> LogFollower:
         return LogFollower(journal, hub, self._clock)
 
-    def _follow(
-        self,
-        follower: LogFollower,
-        journal: PostgresJournal,
-        gate: SigningGate,
-        refold: Callable[[str], None],
-        exits: AsyncExitStack,
+    async def _follow(
+        self, follower: LogFollower, journal: PostgresJournal, halt: SharedHalt, exits: AsyncExitStack
     ) -> None:
         """Hear of what all processes commit."""
-        signals = PostgresSignals(self._dsn, self._clock)
-        signals.on(LOG_CHANNEL, follower.hear)
-        self._start("signals", signals.run(), exits)
+        self._hear_of_halts(halt, exits, follower if self._settings.redis_url is None else None)
+        if (url := self._settings.redis_url) is not None:
+            signals = RedisSignals(url, self._clock)
+            signals.on(await _redis_channel(journal), follower.hear)
+            self._start("signals over Redis", signals.run(), exits)
         self._start("follower", follower.run(), exits)
+
+    def _hear_of_halts(self, halt: SharedHalt, exits: AsyncExitStack, follower: LogFollower | None = None) -> None:
+        """Hear at once of a halt and of its end; with a follower, of what is committed too."""
+        signals = PostgresSignals(self._dsn, self._clock)
+        signals.on(HALT_CHANNEL, lambda _: halt.wake())
+        if follower is not None:
+            signals.on(LOG_CHANNEL, follower.hear)
+        self._start("signals", signals.run(), exits)
+
+    async def _publish_positions(self, journal: PostgresJournal, exits: AsyncExitStack) -> None:
+        """Tell the others over Redis how far the log has come, where there is one."""
+        if (url := self._settings.redis_url) is None:
+            return
+        publisher = RedisPublisher(url, await _redis_channel(journal), self._clock)
+        journal.on_head(lambda position, _: publisher.publish(position))
+        self._start("publisher", publisher.run(), exits)
 
     def _serve_health(self, journal: PostgresJournal, metrics: Metrics, exits: AsyncExitStack) -> None:
         """Answer supervisors, where a port is named."""
@@ -83,3 +97,7 @@ class SharedProcess(JournalProcess):
     @property
     def _dsn(self) -> str:
         return self._settings.database_url or ""  # `launch` has seen to it
+
+
+async def _redis_channel(journal: PostgresJournal) -> str:
+    return log_channel((await journal.log_head()).journal_id)

@@ -33,7 +33,7 @@ class WatcherProcess(SharedProcess):
         follower = self._follower(journal, LocalHub())
         follower.listen(engine.committed)
         await follower.open()
-        self._follow(follower, journal, engine.gate, lambda _: None, exits)
+        await self._follow(follower, journal, engine.halt, exits)
         self._start("dispatch", dispatcher.run(), exits)
         self._start("watcher", engine.run(), exits)
         metrics.gauge("books", "Books owned", lambda: engine.books_owned)

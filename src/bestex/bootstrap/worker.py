@@ -38,6 +38,7 @@ class WorkerProcess(SharedProcess):
         exits.push_async_callback(worker.stop)
         halts = SharedHalt(journal, worker.gate, self._clock, worker.execution.refold)
         await halts.look()
+        self._hear_of_halts(halts, exits)
         self._start("halts", halts.run(), exits)
         self._start("dispatch", dispatcher.run(), exits)
         self._start("worker", worker.run(), exits)

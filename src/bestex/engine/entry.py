@@ -2,11 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
-from typing import Final
 
-import structlog
-
-from bestex.domain.errors import JournalError
 from bestex.domain.events import ConfirmedDetail
 from bestex.domain.orders import Order
 from bestex.domain.tokens import TokenRegistry
@@ -17,15 +13,9 @@ from bestex.engine.intake import CALLER, Intake, IntakeLimits
 from bestex.engine.open_orders import OpenOrders
 from bestex.engine.order_log import OrderLog
 from bestex.engine.shared_halt import SharedHalt
+from bestex.engine.shared_limits import SharedLimits
 from bestex.engine.signing import SigningGate
 from bestex.ports import Append, Clock, DeadMan, Ids, Journal, MarketData, TriggerStore, Wallet
-
-COUNT_EVERY_S: Final = 0.5
-"""Seconds between two counts of what waits and what is open, over all processes: limits are kept to within so much."""
-COUNT_WATCHED_EVERY: Final = 20
-"""Counts of these between two of the watched: there may be millions."""
-
-_log = structlog.get_logger(__name__)
 
 
 class EntryEngine:
@@ -48,51 +38,50 @@ class EntryEngine:
         self._market = market
         self._wallet = wallet
         self._clock = clock
-        self._waiting = 0
-        self._open = 0
-        self._watched = 0
+        self._accepted = accepted
         self.gate = SigningGate()
         self.orders = OpenOrders(journal, clock, self.gate, tokens, self.check)
         self.dead_man = DeadManSwitches(store, clock, _goes_off_elsewhere)
+        self.limits = SharedLimits(journal, clock, limits)
         self.intake = Intake(
             journal,
             clock,
             ids,
             limits,
             self.gate,
-            lambda: self._waiting,
-            lambda: self._open,
-            lambda: self._watched,
+            self.limits.waiting,
+            self.limits.opened,
+            self.limits.watched,
             self.check,
             self.covers,
-            accepted,
+            self._on_disk,
         )
-        self._halt = SharedHalt(journal, self.gate, clock)
+        self.halt = SharedHalt(journal, self.gate, clock)
 
     @property
     def open_orders(self) -> int:
-        """Orders that have not settled and are not watched, over all processes, as last counted."""
-        return self._open
+        """Orders that have not ended and are not watched, over all processes, as last counted."""
+        return self.limits.there_are.open
 
     @property
     def orders_waiting(self) -> int:
         """Orders that wait for a worker, as last counted."""
-        return self._waiting
+        return self.limits.there_are.waiting
 
     @property
     def orders_watched(self) -> int:
-        return self._watched
+        return self.limits.there_are.watched
 
     async def begin(self) -> None:
         """Learn what stands, before the first order is taken. Raises `JournalError`."""
-        await self._halt.look()
-        await self._count(watched=True)
+        await self.halt.look()
+        await self.limits.look()
 
     async def run(self) -> None:
         """Keep to what holds for all processes, for ever."""
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._halt.run())
-            tasks.create_task(self._count_regularly())
+            tasks.create_task(self.halt.run())
+            tasks.create_task(self.limits.run())
 
     async def check(self, order: Order) -> None:
         """Raise `BeyondTriggerError` for an order whose trigger would fire at once, unless it allows that."""
@@ -125,23 +114,9 @@ class EntryEngine:
         """Nothing: what nobody is at, the workers sweep up."""
         return 0
 
-    # --- What waits, over all processes
-
-    async def _count_regularly(self) -> None:
-        number = 0
-        while True:
-            await self._clock.sleep(COUNT_EVERY_S)
-            number += 1
-            try:
-                await self._count(watched=number % COUNT_WATCHED_EVERY == 0)
-            except JournalError as error:
-                _log.warning("entry.not_counted", error=str(error))
-
-    async def _count(self, *, watched: bool) -> None:
-        self._waiting = await self._journal.unheld()
-        self._open = await self._journal.unsettled()
-        if watched:
-            self._watched = await self._journal.count_resting()
+    def _on_disk(self, log: OrderLog) -> None:
+        self.limits.accepted(log)
+        self._accepted(log)
 
 
 async def _goes_off_elsewhere(switch: DeadMan) -> None:

@@ -64,7 +64,7 @@ class WatcherEngine:
         self.ownership = Ownership(leases, journal, self.books, self.watch, clock)
         self.orders = OpenOrders(journal, clock, self.gate, tokens, self._check)
         self._switches = StoredSwitches(store, clock, self.books, self._cancel_resting)
-        self._halt = SharedHalt(journal, self.gate, clock)
+        self.halt = SharedHalt(journal, self.gate, clock)
 
     @property
     def books_owned(self) -> int:
@@ -89,7 +89,7 @@ class WatcherEngine:
             tasks.create_task(self.watch.run())
             tasks.create_task(self.ownership.run())
             tasks.create_task(self._switches.run())
-            tasks.create_task(self._halt.run())
+            tasks.create_task(self.halt.run())
 
     def committed(self, events: Sequence[StoredEvent]) -> None:
         """Follow the log: to be given every event once, in order, whoever wrote it."""
@@ -117,7 +117,7 @@ class WatcherEngine:
     async def _begin(self) -> None:
         while True:
             try:
-                await self._halt.look()
+                await self.halt.look()
                 if not self.gate.journal_is_behind:
                     await self._switches.look()
             except EngineFencedError:
