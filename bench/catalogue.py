@@ -2,7 +2,15 @@
 
 from typing import Final
 
-from bench import growth, latency, memory, throughput
+from bench import growth, latency, memory, recovery, resting, throughput, watchers
 from bench.suite import Benchmark
 
-BENCHMARKS: Final[tuple[Benchmark, ...]] = (throughput.BENCHMARK, latency.BENCHMARK, growth.BENCHMARK, memory.BENCHMARK)
+BENCHMARKS: Final[tuple[Benchmark, ...]] = (
+    throughput.BENCHMARK,
+    latency.BENCHMARK,
+    watchers.BENCHMARK,
+    resting.BENCHMARK,
+    recovery.BENCHMARK,
+    growth.BENCHMARK,
+    memory.BENCHMARK,
+)

@@ -49,7 +49,7 @@ ROOM_LASTS_S: Final = 5.0
 # --- Journal -------------------------------------------------------------------------------------------------
 
 
-class NewOrder(msgspec.Struct, frozen=True):
+class NewOrder(msgspec.Struct, frozen=True, gc=False):
     """What the journal keeps of an order beside its events, from its first append on."""
 
     order_id: str
@@ -69,7 +69,7 @@ class BookLease(msgspec.Struct, frozen=True):
     epoch: int  # raised with every change of owner
 
 
-class Append(msgspec.Struct, frozen=True):
+class Append(msgspec.Struct, frozen=True, gc=False):
     """Rows for one order, appended all or none."""
 
     order_id: str
@@ -552,7 +552,7 @@ class Commitment(StrEnum):
     FINALIZED = "finalized"
 
 
-class TransactionStatus(msgspec.Struct, frozen=True):
+class TransactionStatus(msgspec.Struct, frozen=True, gc=False):
     """What the chain says of a signature it has seen."""
 
     slot: int
@@ -560,7 +560,7 @@ class TransactionStatus(msgspec.Struct, frozen=True):
     error: str | None = None  # a FailureCode value, when it executed with an error
 
 
-class StatusReport(msgspec.Struct, frozen=True):
+class StatusReport(msgspec.Struct, frozen=True, gc=False):
     """One look-up, all at one endpoint at one moment."""
 
     endpoint: str  # which node answered: proof of expiry must come from one

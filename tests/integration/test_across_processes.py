@@ -11,8 +11,8 @@ from bestex.api.following import follow_all, follow_order
 from bestex.domain.events import StoredEvent
 from bestex.domain.lifecycle import Status
 from bestex.domain.terms import Kind
+from bestex.engine.halt_following import HaltFollower
 from bestex.engine.intake import Accepted, IntakeLimits, KeyReusedError, KeyUnderWayError, OrderRequest
-from bestex.engine.shared_halt import SharedHalt
 from bestex.engine.signing import SigningGate
 from bestex.hub.postgres import HALT_CHANNEL, PostgresSignals
 from bestex.ports import EngineMode, HaltCause
@@ -142,9 +142,9 @@ async def test_every_process_obeys_a_halt_and_its_end(house: AcrossProcesses) ->
     gates, running = [SigningGate(), SigningGate()], []
     refolded: list[str] = []
     for gate, journal in zip(gates, (house.committing, house.other.journal), strict=True):
-        follower = SharedHalt(journal, gate, SystemClock(), refolded.append)
+        follower = HaltFollower(journal, gate, SystemClock(), refolded.append)
         signals = PostgresSignals(house.database.dsn, SystemClock())
-        signals.on(HALT_CHANNEL, lambda _, follower=follower: follower.wake())  # type: ignore[misc]
+        signals.on(HALT_CHANNEL, lambda _, follower=follower: follower.look())  # type: ignore[misc]
         running += [asyncio.create_task(follower.run()), asyncio.create_task(signals.run())]
         await signals.listening()
     try:

@@ -36,11 +36,11 @@ def fire_on_a_price_of_any_age(patch: pytest.MonkeyPatch) -> None:
 def fire_again_what_has_fired(patch: pytest.MonkeyPatch) -> None:
     on_disk = FiringDesk._on_disk
 
-    def twice(self: FiringDesk, log: OrderLog, fired_in: Any, appended: Any) -> None:
+    def twice(self: FiringDesk, log: OrderLog, fired_in: Any, pause_s: float, appended: Any) -> None:
         if not appended.cancelled() and appended.exception() is None:
             again = RoutingDetail(trigger=log.state.trigger)
             log.record(Status.ROUTING, again, attempt=log.state.attempt + 1)
-        on_disk(self, log, fired_in, appended)
+        on_disk(self, log, fired_in, pause_s, appended)
 
     patch.setattr(FiringDesk, "_on_disk", twice)
 

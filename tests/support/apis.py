@@ -27,7 +27,7 @@ class Api:
             self.limits.waiting,
             self.limits.opened,
             self.limits.watched,
-            _anything_goes,
+            _check_nothing,
             lambda mint, units: None,
             self._accepted,
         )
@@ -46,5 +46,5 @@ class Api:
         self.limits.accepted(log)
 
 
-async def _anything_goes(_: Order) -> None:
-    """Whatever is asked for may be had."""
+async def _check_nothing(order: Order) -> None:
+    """Every order may wait."""

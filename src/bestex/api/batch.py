@@ -26,7 +26,7 @@ Item = bytes | object
 """One order of a batch: as it was written, or what it was decoded to."""
 
 
-class Verdict(msgspec.Struct, frozen=True, omit_defaults=True):
+class Verdict(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """What became of one order of a batch: one of the two."""
 
     accepted: AcceptedBody | None = None

@@ -11,7 +11,13 @@ from bestex.api.fields import MAX_BODY_BYTES, JsonObject, bad_fields
 from bestex.api.order_request import read_order, read_order_object
 from bestex.api.problems import FieldProblem, ProblemError
 from bestex.api.requests import read_idempotency_key
-from bestex.domain.errors import BestexError, EngineFencedError, JournalUnavailableError, NotFoundError
+from bestex.domain.errors import (
+    BestexError,
+    ChainUnreachableError,
+    EngineFencedError,
+    JournalUnavailableError,
+    NotFoundError,
+)
 from bestex.domain.events import timestamp_text
 from bestex.domain.tokens import TokenRegistry
 from bestex.engine.errors import (
@@ -39,7 +45,7 @@ _log = structlog.get_logger(__name__)
 RETRY_AFTER_S: Final = 1
 
 
-class AcceptedBody(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
+class AcceptedBody(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True, gc=False):
     """The body of the 202."""
 
     order_id: str
@@ -87,6 +93,8 @@ def problem_of(error: Exception) -> ProblemError:
             return ProblemError("journal-behind", str(error))
         case JournalUnavailableError() | EngineFencedError():
             return ProblemError("unavailable", str(error), retry_after_s=RETRY_AFTER_S)
+        case ChainUnreachableError():
+            return ProblemError("chain-unreachable", str(error))
         case _:
             _log.error("api.defect", exc_info=error)
             return ProblemError("internal")

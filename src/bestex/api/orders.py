@@ -19,7 +19,7 @@ from bestex.domain.events import Event, Update, update_of
 from bestex.domain.lifecycle import Status
 from bestex.domain.order_state import OrderView
 from bestex.domain.tokens import TokenRegistry
-from bestex.engine.dead_man import DeadManSwitches
+from bestex.engine.dead_man import Switches
 from bestex.engine.open_orders import OpenOrders
 from bestex.ports import Clock, Journal
 
@@ -55,7 +55,7 @@ class OrderReader:
     def __init__(
         self,
         orders: OpenOrders,
-        dead_man: DeadManSwitches,
+        dead_man: Switches,
         journal: Journal,
         tokens: TokenRegistry,
         clock: Clock,

@@ -7,15 +7,15 @@ from bestex.domain.events import ConfirmedDetail
 from bestex.domain.orders import Order
 from bestex.domain.tokens import TokenRegistry
 from bestex.engine.beyond_trigger import check_not_beyond
-from bestex.engine.dead_man import DeadManSwitches
 from bestex.engine.exits import exits_append
+from bestex.engine.halt_following import HaltFollower
 from bestex.engine.intake import CALLER, Intake, IntakeLimits
 from bestex.engine.open_orders import OpenOrders
 from bestex.engine.order_log import OrderLog
-from bestex.engine.shared_halt import SharedHalt
 from bestex.engine.shared_limits import SharedLimits
 from bestex.engine.signing import SigningGate
-from bestex.ports import Append, Clock, DeadMan, Ids, Journal, MarketData, TriggerStore, Wallet
+from bestex.engine.stored_switches import SwitchesOnDisk
+from bestex.ports import Append, Clock, Ids, Journal, MarketData, TriggerStore, Wallet
 
 
 class EntryEngine:
@@ -38,11 +38,11 @@ class EntryEngine:
         self._market = market
         self._wallet = wallet
         self._clock = clock
-        self._accepted = accepted
+        self._on_disk = accepted
+        self.limits = SharedLimits(journal, clock, limits)
         self.gate = SigningGate()
         self.orders = OpenOrders(journal, clock, self.gate, tokens, self.check)
-        self.dead_man = DeadManSwitches(store, clock, _goes_off_elsewhere)
-        self.limits = SharedLimits(journal, clock, limits)
+        self.dead_man = SwitchesOnDisk(store, clock)
         self.intake = Intake(
             journal,
             clock,
@@ -54,33 +54,24 @@ class EntryEngine:
             self.limits.watched,
             self.check,
             self.covers,
-            self._on_disk,
+            self._accepted,
         )
-        self.halt = SharedHalt(journal, self.gate, clock)
+        self.halts = HaltFollower(journal, self.gate, clock, self.refold)
 
     @property
     def open_orders(self) -> int:
-        """Orders that have not ended and are not watched, over all processes, as last counted."""
-        return self.limits.there_are.open
-
-    @property
-    def orders_waiting(self) -> int:
-        """Orders that wait for a worker, as last counted."""
-        return self.limits.there_are.waiting
-
-    @property
-    def orders_watched(self) -> int:
-        return self.limits.there_are.watched
+        """Nothing is executed here."""
+        return 0
 
     async def begin(self) -> None:
         """Learn what stands, before the first order is taken. Raises `JournalError`."""
-        await self.halt.look()
+        await self.halts.obey()
         await self.limits.look()
 
     async def run(self) -> None:
         """Keep to what holds for all processes, for ever."""
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self.halt.run())
+            tasks.create_task(self.halts.run())
             tasks.create_task(self.limits.run())
 
     async def check(self, order: Order) -> None:
@@ -114,10 +105,6 @@ class EntryEngine:
         """Nothing: what nobody is at, the workers sweep up."""
         return 0
 
-    def _on_disk(self, log: OrderLog) -> None:
+    def _accepted(self, log: OrderLog) -> None:
         self.limits.accepted(log)
-        self._accepted(log)
-
-
-async def _goes_off_elsewhere(switch: DeadMan) -> None:
-    """Nothing: the watcher that owns the switches has them go off."""
+        self._on_disk(log)

@@ -220,9 +220,11 @@ class FiringDesk:
                 return
             if left < log.order.amount_in:
                 trigger = replace(trigger, amount=format_amount(left, log.order.token_in.decimals))
-        log.fire(trigger, fence).add_done_callback(partial(self._on_disk, log, self._round))
+        # Refused under a fence, the book may be another's: that is known here at the next renewal.
+        pause_s = 0.0 if fence is None else _RETRY_S
+        log.fire(trigger, fence).add_done_callback(partial(self._on_disk, log, self._round, pause_s))
 
-    def _on_disk(self, log: OrderLog, fired_in: _Round, appended: "asyncio.Future[int]") -> None:
+    def _on_disk(self, log: OrderLog, fired_in: _Round, pause_s: float, appended: "asyncio.Future[int]") -> None:
         if not appended.cancelled() and appended.exception() is None:
             self._under_way.discard(log.order.id)
             if fired_in.is_over:
@@ -230,7 +232,7 @@ class FiringDesk:
             else:
                 fired_in.on_disk.append(log)
         else:
-            self._give_back(log.order.id, 0.0)
+            self._give_back(log.order.id, pause_s)
 
     def _cancelled(self, order_id: str, appended: "asyncio.Future[int]") -> None:
         if not appended.cancelled() and appended.exception() is None:

@@ -32,7 +32,7 @@ CALLER: Final = "local"
 """The one implicit caller, until there are keys."""
 
 
-class OrderRequest(msgspec.Struct, frozen=True):
+class OrderRequest(msgspec.Struct, frozen=True, gc=False):
     """What a client asks for, every field checked."""
 
     kind: Kind
@@ -71,7 +71,7 @@ class OrderRequest(msgspec.Struct, frozen=True):
         return blake2b("\n".join(parts).encode(), digest_size=16).digest()
 
 
-class Accepted(msgspec.Struct, frozen=True):
+class Accepted(msgspec.Struct, frozen=True, gc=False):
     order_id: str
     created_us: int  # Unix time, microseconds
     status: Status = Status.PENDING  # `watching` for an order that waits

@@ -10,15 +10,34 @@ import structlog
 from bestex.domain.errors import BestexError, EngineFencedError
 from bestex.engine.books import SWITCHES, Books
 from bestex.engine.dead_man import CancelResting
-from bestex.ports import Clock, TriggerStore
+from bestex.ports import Clock, DeadMan, TriggerStore
 
 LOOK_EVERY_S: Final = 1.0
 
 _log = structlog.get_logger(__name__)
 
 
-class StoredSwitches:
-    """The switches as one watcher sees them."""
+class SwitchesOnDisk:
+    """`Switches` of one of several apis: any of them may have armed it."""
+
+    def __init__(self, store: TriggerStore, clock: Clock) -> None:
+        self._store = store
+        self._clock = clock
+
+    async def switch(self, caller: str) -> DeadMan | None:
+        return next((each for each in await self._store.dead_men() if each.caller == caller), None)
+
+    async def arm(self, caller: str, seconds: int, keeps_stops: bool) -> DeadMan:
+        switch = DeadMan(caller, self._clock.now_us() + seconds * 1_000_000, keeps_stops)
+        await self._store.set_dead_man(switch)
+        return switch
+
+    async def disarm(self, caller: str) -> None:
+        await self._store.drop_dead_man(caller)
+
+
+class WatchedSwitches:
+    """The switches as a watcher sees them: the one that owns them has them go off."""
 
     def __init__(self, store: TriggerStore, clock: Clock, books: Books, cancel_resting: CancelResting) -> None:
         self._store = store

@@ -12,15 +12,15 @@ from bestex.domain.orders import Order
 from bestex.domain.tokens import TokenRegistry
 from bestex.engine.beyond_trigger import check_not_beyond
 from bestex.engine.books import LeasedBooks
+from bestex.engine.halt_following import HaltFollower
 from bestex.engine.intake import CALLER
 from bestex.engine.open_orders import OpenOrders
 from bestex.engine.order_log import OrderLog
 from bestex.engine.ownership import Ownership
 from bestex.engine.recovery import Recovery
-from bestex.engine.shared_halt import SharedHalt
 from bestex.engine.shared_watch import SharedWatch
 from bestex.engine.signing import SigningGate
-from bestex.engine.stored_switches import StoredSwitches
+from bestex.engine.stored_switches import WatchedSwitches
 from bestex.ports import BookLeases, Clock, DeadMan, Journal, MarketData, TriggerStore
 
 _RETRY_S: Final = 0.5
@@ -63,8 +63,8 @@ class WatcherEngine:
         )
         self.ownership = Ownership(leases, journal, self.books, self.watch, clock)
         self.orders = OpenOrders(journal, clock, self.gate, tokens, self._check)
-        self._switches = StoredSwitches(store, clock, self.books, self._cancel_resting)
-        self.halt = SharedHalt(journal, self.gate, clock)
+        self._switches = WatchedSwitches(store, clock, self.books, self._cancel_resting)
+        self.halts = HaltFollower(journal, self.gate, clock, _held_nothing)
 
     @property
     def books_owned(self) -> int:
@@ -89,7 +89,7 @@ class WatcherEngine:
             tasks.create_task(self.watch.run())
             tasks.create_task(self.ownership.run())
             tasks.create_task(self._switches.run())
-            tasks.create_task(self.halt.run())
+            tasks.create_task(self.halts.run())
 
     def committed(self, events: Sequence[StoredEvent]) -> None:
         """Follow the log: to be given every event once, in order, whoever wrote it."""
@@ -117,7 +117,7 @@ class WatcherEngine:
     async def _begin(self) -> None:
         while True:
             try:
-                await self.halt.look()
+                await self.halts.obey()
                 if not self.gate.journal_is_behind:
                     await self._switches.look()
             except EngineFencedError:
@@ -136,3 +136,7 @@ class WatcherEngine:
 
     async def _cancel_resting(self, switch: DeadMan) -> None:
         await self.orders.cancel_many(by="deadman", resting_only=True, keeps_stops=switch.keeps_stops)
+
+
+def _held_nothing(order_id: str) -> None:
+    """Orders that a halt held are a worker's to go on with."""

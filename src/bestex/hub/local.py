@@ -93,8 +93,10 @@ class LocalHub:
         by_order = self._by_order
         if by_order:
             for event in events:
-                for subscription in by_order.get(event.event.order_id, ()):
-                    subscription.offer(event)
+                watching = by_order.get(event.event.order_id)
+                if watching is not None:
+                    for subscription in watching:
+                        subscription.offer(event)
 
     def overflow(self) -> None:
         """Have every watcher read the journal: events may be missing, or be others than was said."""

@@ -14,7 +14,7 @@ from bestex.venues.simulated import base58
 SIGNATURE_BYTES: Final = 64
 
 
-class Message(msgspec.Struct, frozen=True, array_like=True):
+class Message(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """What is signed. `order_id` and `attempt` are the memo: no two attempts have the same bytes."""
 
     order_id: str

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from bestex.domain.errors import JournalUnavailableError
-from bestex.engine.shared_halt import SharedHalt
+from bestex.engine.halt_following import HaltFollower
 from bestex.engine.signing import SigningGate
 from bestex.journal.memory import MemoryDatabase, MemoryJournal
 from bestex.ports import Halt, HaltCause
@@ -41,7 +41,7 @@ class Process:
         self.journal = SlowJournal(self.clock)
         self.gate = SigningGate()
         self.read_anew: list[str] = []
-        self.follower = SharedHalt(self.journal, self.gate, self.clock, self.read_anew.append)
+        self.follower = HaltFollower(self.journal, self.gate, self.clock, self.read_anew.append)
 
     @property
     def is_halted(self) -> bool:
@@ -72,7 +72,7 @@ async def test_a_halt_and_its_end_are_obeyed_within_a_second_without_a_signal(pr
 
 async def test_a_signal_has_it_obeyed_at_once(process: Process) -> None:
     await process.journal.halt("look", HaltCause.OPERATOR)
-    process.follower.wake()
+    process.follower.look()
     await process.clock.settle()
     assert process.is_halted
 
@@ -88,7 +88,7 @@ async def test_a_halt_that_becomes_another_is_obeyed_as_that(process: Process) -
 
 async def test_an_answer_of_before_an_operators_word_does_not_undo_it(process: Process) -> None:
     process.journal.late = asyncio.get_running_loop().create_future()
-    process.follower.wake()
+    process.follower.look()
     await process.clock.settle()  # it was asked, and will hear of no halt
     await process.journal.halt("look", HaltCause.OPERATOR)
     process.gate.close(Halt("look", HaltCause.OPERATOR, process.clock.now_us()))
@@ -102,7 +102,7 @@ async def test_an_answer_of_before_a_resume_does_not_halt_again(process: Process
     await process.journal.halt("look", HaltCause.OPERATOR)
     await process.clock.advance(1)
     process.journal.late = asyncio.get_running_loop().create_future()
-    process.follower.wake()
+    process.follower.look()
     await process.clock.settle()
     await process.journal.resume()
     process.gate.open()

@@ -1,10 +1,9 @@
-"""Watched orders: memory, start, firing, and snipers. `python -m bench.triggers`.
+"""Resting orders: what a million of them cost, and how fast ten thousand fire. `python -m bench.resting`.
 
-A million limit orders rest over 50 pairs when the engine starts; ten thousand of them are then crossed at once. Snipers
-are entered through the door, and a launch comes that some of them want.
+Limit orders rest over 50 pairs when the engine starts; ten thousand of them are then crossed at once. Before, snipers
+are entered through the door, and a launch comes that some of them want. `python -m bench.books`: the books alone.
 """
 
-import argparse
 import asyncio
 import json
 import sys
@@ -15,18 +14,16 @@ from datetime import datetime
 from itertools import combinations
 from pathlib import Path
 from statistics import quantiles
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import httpx
-from rich.console import Console
-from rich.progress import track
-from rich.table import Table
 
-from bench.books import measure_books
 from bench.dead_engine import dead_engine
 from bench.engine import BESTEX, READY_SECONDS_MAX, end_postgres
 from bench.errors import BenchError
 from bench.processes import Child, child, free_port, memory_bytes, temporary_directory, wait_for_ok
+from bench.results import Figures, Findings, Reading, Result
+from bench.suite import Benchmark, ProgressOf, Run, main
 from bestex.ambient import SystemClock, SystemIds
 from bestex.domain.order_state import OrderState
 from bestex.domain.orders import Order
@@ -37,7 +34,12 @@ from bestex.journal.embedded import EmbeddedPostgres
 from bestex.journal.postgres import PostgresJournal
 from bestex.ports import Append, NewOrder
 
-ORDERS: Final = 1_000_000
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+SIZES: Final = (250_000, 1_000_000)
+QUICK_SIZES: Final = (5_000, 20_000)
+QUICK_SNIPERS: Final = 1_000
 PAIRS: Final = 50
 CROSSED: Final = 10_000
 SNIPERS: Final = 10_000
@@ -45,6 +47,7 @@ MATCHING: Final = 100
 FIRED_SECONDS_MAX: Final = 60.0
 POST_AT_ONCE: Final = 64
 POLL_SECONDS: Final = 0.02
+RESTING, START, MEMORY, FIRED = "orders resting", "start, s", "memory more than empty, MB", "fired and durable, s"
 _FAR_MINTS: Final = 3  # tokens beside the built-in ones: nobody makes a price for them
 
 
@@ -72,8 +75,27 @@ async def serving(folder: Path, data: Path, name: str, tokens: Path) -> AsyncIte
         yield serve, url, time.monotonic() - began
 
 
-async def run(orders: int, snipers: int) -> dict[str, float]:
-    figures: dict[str, float] = dict(measure_books())
+async def measure(run: Run) -> Findings:
+    sizes, snipers = (QUICK_SIZES, QUICK_SNIPERS) if run.quick else (SIZES, SNIPERS)
+    readings: list[Reading] = []
+    for number in range(1, run.rounds + 1):
+        for size in sizes:
+            found = await _figures(run, size, snipers)
+            readings.append(Reading(system_of(size), number, found))
+            run.say(f"round {number}: {size:,} resting: start {found[START]:.1f} s, fired in {found[FIRED]:.2f} s")
+    readings.sort(key=lambda reading: (reading.figures[RESTING], reading.round))
+    return Findings(
+        readings,
+        {
+            "orders": f"limit orders over {PAIRS} pairs, written through the journal by an engine that is dead then",
+            "crossed": f"{CROSSED:,} orders (or half of them) by one jump of the price",
+            "snipers": f"{snipers:,}, of which {min(MATCHING, snipers)} want the pool that is launched",
+        },
+    )
+
+
+async def _figures(run: Run, orders: int, snipers: int) -> Figures:
+    figures: Figures = {RESTING: orders}
     with temporary_directory() as folder:
         data = folder / "data"
         data.mkdir()
@@ -84,23 +106,26 @@ async def run(orders: int, snipers: int) -> dict[str, float]:
         try:
             async with serving(folder, data, "empty", tokens) as (serve, url, _):
                 empty = memory_bytes(serve.pid)
-                await snipe(url, snipers, figures)
-            await load(data, orders)
+                with run.bar(f"entering {snipers:,} snipers", snipers) as progress:
+                    await snipe(url, snipers, figures, progress)
+            with run.bar(f"writing {orders:,} resting orders", orders) as progress:
+                await load(data, orders, progress)
             async with serving(folder, data, "full", tokens) as (serve, url, seconds):
-                figures["start with them, s"] = seconds
-                figures["memory more than empty, MB"] = (memory_bytes(serve.pid) - empty) / 1e6
+                figures[START] = seconds
+                figures[MEMORY] = (memory_bytes(serve.pid) - empty) / 1e6
+                figures["bytes an order"] = (memory_bytes(serve.pid) - empty) / orders
                 await cross(url, min(CROSSED, orders // 2), figures)
         finally:
             await end_postgres(data)
     return figures
 
 
-async def load(data: Path, orders: int) -> None:
+async def load(data: Path, orders: int, progress: ProgressOf) -> None:
     """Write the resting orders as an engine that is dead then."""
     postgres = EmbeddedPostgres(data)
     await postgres.start()
     async with dead_engine(postgres.dsn, "inline") as dead:
-        await dead.write(drafts(orders, dead.journal, dead.clock, dead.ids), orders)
+        await dead.write(drafts(orders, dead.journal, dead.clock, dead.ids), progress)
     await postgres.stop()
 
 
@@ -121,7 +146,7 @@ def drafts(orders: int, journal: PostgresJournal, clock: SystemClock, ids: Syste
         yield OrderLog(journal, clock, order, OrderState(), 0).draft_new(new)
 
 
-async def cross(url: str, crossed: int, figures: dict[str, float]) -> None:
+async def cross(url: str, crossed: int, figures: Figures) -> None:
     """Move the price over the orders that stand close; until the firing of all of them has been committed."""
     async with httpx.AsyncClient(base_url=url, timeout=30.0) as client:
         began = time.monotonic()
@@ -131,10 +156,11 @@ async def cross(url: str, crossed: int, figures: dict[str, float]) -> None:
             if time.monotonic() > deadline:
                 raise BenchError("the orders did not all fire")
             await asyncio.sleep(POLL_SECONDS)
-        figures[f"{crossed:,} fired and durable, s"] = time.monotonic() - began
+        figures["crossed orders"] = crossed
+        figures[FIRED] = time.monotonic() - began
 
 
-async def snipe(url: str, snipers: int, figures: dict[str, float]) -> None:
+async def snipe(url: str, snipers: int, figures: Figures, progress: ProgressOf) -> None:
     """Enter snipers of whom a few want what is launched then; from its listing to their signed transactions."""
     matching = min(MATCHING, snipers)
     async with httpx.AsyncClient(base_url=url, timeout=30.0) as client:
@@ -142,7 +168,8 @@ async def snipe(url: str, snipers: int, figures: dict[str, float]) -> None:
             _sniper(number, wants=number * matching // snipers != (number - 1) * matching // snipers)
             for number in range(snipers)
         ]
-        for start in track(range(0, snipers, POST_AT_ONCE), "entering snipers"):
+        for start in range(0, snipers, POST_AT_ONCE):
+            progress(start)
             posts = (_post(client, "/api/orders/execute", body) for body in bodies[start : start + POST_AT_ONCE])
             await asyncio.gather(*posts)
         await asyncio.sleep(1.0)
@@ -193,24 +220,42 @@ def _milliseconds(before: str, after: str) -> float:
     return (datetime.fromisoformat(after) - datetime.fromisoformat(before)).total_seconds() * 1000
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m bench.triggers", description=__doc__)
-    parser.add_argument("--orders", type=int, default=ORDERS, help="resting orders (default: %(default)s)")
-    parser.add_argument("--snipers", type=int, default=SNIPERS, help="waiting snipers (default: %(default)s)")
-    options = parser.parse_args()
-    try:
-        figures = asyncio.run(run(options.orders, options.snipers))
-    except BenchError as error:
-        sys.stderr.write(f"{error}\n")
-        return 1
-    table = Table(box=None)
-    table.add_column("watched orders")
-    table.add_column("", justify="right")
-    for name, value in figures.items():
-        table.add_row(name, f"{value:,.3g}" if value < 100 else f"{value:,.0f}")
-    Console().print(table)
-    return 0
+def system_of(size: int) -> str:
+    return f"{size:,} resting"
 
+
+def draw(result: Result) -> "Figure":
+    from bench.charts import figure, line, title
+
+    made, axes = figure(columns=3, height_in=2.6)
+    middle = list(result.medians.values())
+    for panel, (name, unit, what) in zip(
+        axes,
+        ((START, "s", "start"), (MEMORY, "MB", "memory more than empty"), (FIRED, "s", "fired and durable")),
+        strict=True,
+    ):
+        line(panel, [(each[RESTING], each[name]) for each in middle], "orders resting", unit)
+        title(panel, what)
+    return made
+
+
+def describe(result: Result) -> str:
+    return (
+        "One process under the profile `instant` starts over orders that rest, and answers when their books are "
+        "loaded. Then the price jumps over those that stand close, and the time runs until the last of their firings "
+        "is committed. Snipers are entered on an engine without resting orders; their latency is from the pool's "
+        "listing to the signed transaction, durable before its first send."
+    )
+
+
+BENCHMARK: Final = Benchmark(
+    name="resting",
+    title="Resting orders",
+    measure=measure,
+    draw=draw,
+    describe=describe,
+    alt="Seconds of a start, memory, and seconds until all crossed orders have fired, over the orders resting",
+)
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(BENCHMARK))

@@ -17,25 +17,27 @@ LOOK_EVERY_S: Final = 0.8
 _log = structlog.get_logger(__name__)
 
 
-class SharedHalt:
+class HaltFollower:
     """Keeps this process's gate as the journal says."""
 
-    def __init__(
-        self, journal: Journal, gate: SigningGate, clock: Clock, take_up: Callable[[str], None] = lambda _: None
-    ) -> None:
-        """`take_up` gets the ids of the orders that the gate held, when it opens."""
+    def __init__(self, journal: Journal, gate: SigningGate, clock: Clock, refold: Callable[[str], None]) -> None:
+        """`refold` reads an order that the halt held anew, and goes on from there."""
         self._journal = journal
         self._gate = gate
         self._clock = clock
-        self._take_up = take_up
+        self._refold = refold
         self._wake = asyncio.Event()
 
-    def wake(self) -> None:
-        """Have the journal asked now: a halt may have begun or ended."""
+    @property
+    def journal_is_behind(self) -> bool:
+        return self._gate.journal_is_behind
+
+    def look(self) -> None:
+        """Ask the journal now: a halt may have begun or ended."""
         self._wake.set()
 
-    async def look(self) -> None:
-        """Close the gate or open it. Raises `JournalError`, and it stays as it was."""
+    async def obey(self) -> None:
+        """Close or open the gate as the journal says. Raises `JournalUnavailableError`."""
         gate = self._gate
         while True:
             before = gate.halt
@@ -50,14 +52,14 @@ class SharedHalt:
             return
         _log.info("engine.resumed")
         for order_id in sorted(gate.open()):
-            self._take_up(order_id)
+            self._refold(order_id)
 
     async def run(self) -> None:
-        """Look regularly, for ever. The gate stays as it is while the journal cannot be read: nor can one sign then."""
+        """Obey for ever. While the journal cannot be read, the gate stays as it is: nothing is sent unrecorded."""
         while True:
             self._wake.clear()
             try:
-                await self.look()
+                await self.obey()
             except JournalError as error:
-                _log.warning("halt.not_read", error=str(error))
+                _log.warning("halt.unreadable", error=str(error))
             await sleep_or(self._clock, LOOK_EVERY_S, self._wake)
