@@ -33,6 +33,8 @@ LOOK_RARELY_S: Final = 2.0
 LOOKING_SHARE: Final = 20
 """A look that takes long is repeated after so many times as long, but at least every `LOOK_RARELY_S`: up to 100,000
 open orders, counting takes 5 % of a database's core for each api."""
+COUNT_WATCHED_EVERY_S: Final = 10.0
+"""Watched orders are counted so often even where there is room enough, for who asks how many there are."""
 WATCHED_ROOM_MIN: Final = 1_000
 WATCHED_ROOM_DIVISOR: Final = 100
 """Room for watched orders is reserved in parts of at least a thousand, or a hundredth of the bound: a million of them
@@ -75,7 +77,9 @@ class SharedLimits:
         self._watched = _Reserved(limits.watched)
         self._watched_max = max(WATCHED_ROOM_MIN, limits.watched // WATCHED_ROOM_DIVISOR)
         self._watched_again_at = 0.0  # by the monotonic clock
+        self._watched_stale_at = 0.0
         self._usable_until = 0.0
+        self.there_are = Room(0, 0, 0)  # orders over all processes, as last counted, each up to its bound
         self._orders_come = asyncio.Event()
         self._readable = True
 
@@ -104,16 +108,20 @@ class SharedLimits:
         """Reserve anew. Raises `JournalUnavailableError`; what was reserved stays usable for its time."""
         began = self._clock.monotonic()
         before = self._waiting.stored, self._open.stored, self._watched.stored
-        counts_watched = began >= self._watched_again_at and self._watched_run_low
-        room = await self._journal.reserve_room(self._bounds, self._watched_max if counts_watched else None)
+        counts_watched = began >= (self._watched_again_at if self._watched_run_low else self._watched_stale_at)
+        reserved = await self._journal.reserve_room(self._bounds, self._watched_max if counts_watched else None)
+        room = reserved.room
         self._waiting.grant(room.waiting, before[0])
         self._open.grant(room.open, before[1])
-        if counts_watched:
+        if reserved.watched is not None:
             self._watched.grant(room.watched, before[2])
             now = self._clock.monotonic()
             self._watched_again_at = now + LOOKING_SHARE * (now - began)
+            self._watched_stale_at = max(self._watched_again_at, now + COUNT_WATCHED_EVERY_S)
         elif room.watched < self._watched.granted:
             self._watched.granted = room.watched  # it has run out in the database
+        watched = self.there_are.watched if reserved.watched is None else reserved.watched
+        self.there_are = Room(reserved.waiting, reserved.open, watched)
         self._usable_until = began + USABLE_S
 
     @property

@@ -46,6 +46,7 @@ from bestex.ports import (
     NewOrder,
     OrderFilter,
     OrderRow,
+    Reservation,
     RestingOrder,
     Room,
     UnheldOrder,
@@ -337,10 +338,11 @@ class PostgresJournal:
         count: int = row["count"]
         return count
 
-    async def reserve_room(self, bounds: Room, watched_max: int | None) -> Room:
+    async def reserve_room(self, bounds: Room, watched_max: int | None) -> Reservation:
         limits = (bounds.waiting, bounds.open, bounds.watched, watched_max)
         [row] = await self._fetch("reserve_room", self.engine_id, *limits, _ROOM_LASTS)
-        return Room(row["waiting"], row["open"], row["watched"])
+        room = Room(row["waiting"], row["open"], row["watched"])
+        return Reservation(room, row["there_wait"], row["there_are_open"], row["there_are_watched"])
 
     async def resting(self, after_id: str | None, limit: int) -> list[RestingOrder]:
         rows = await self._fetch("resting", after_id or _BEFORE_ALL_IDS, limit)

@@ -88,7 +88,8 @@ select id, lease_epoch from bestex.orders where resting and id = any ($1::uuid[]
 select count(*) from bestex.orders where resting
 
 -- name: reserve_room
-select waiting, open, watched from bestex.reserve_room($1, $2, $3, $4, $5, $6)
+select waiting, open, watched, there_wait, there_are_open, there_are_watched
+  from bestex.reserve_room($1, $2, $3, $4, $5, $6)
 
 -- name: unheld
 select count(*) from bestex.orders where lease_owner is null and not settled and not resting
