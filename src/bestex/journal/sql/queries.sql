@@ -90,9 +90,6 @@ select count(*) from bestex.orders where resting
 -- name: reserve_room
 select waiting, open, watched from bestex.reserve_room($1, $2, $3, $4, $5, $6)
 
--- name: unheld
-select count(*) from bestex.orders where lease_owner is null and not settled and not resting
-
 -- name: order
 select view, lease_owner, lease_epoch from bestex.orders where id = $1
 
