@@ -301,9 +301,6 @@ class Journal(Protocol):
 
     async def count_resting(self) -> int: ...
 
-    async def unheld(self) -> int:
-        """How many orders wait for a worker: due or not, nobody holds them."""
-
     async def leases_of_resting(self, order_ids: Sequence[str]) -> list[Lease]:
         """Those of the orders that are watched, with the epoch of their last lease; nobody holds it."""
 

@@ -46,6 +46,7 @@ class Ownership:
         self._keys: frozenset[str] = ALWAYS_THERE  # of all books in which anything waits
         self._listed_at: float | None = None  # by the clock's `monotonic`
         self._empty_since: dict[str, float] = {}
+        self._heard_of: set[str] = set()  # books that may be newer than what is being listed
         self._heard = asyncio.Event()
         self._changed = asyncio.Event()
         self._turn = asyncio.Lock()  # of whoever asks for leases or lets go: what is known here must end as it is there
@@ -60,6 +61,7 @@ class Ownership:
         """An order has come to wait in a book: there may be no such book yet."""
         if key and key not in self._keys:
             self._keys |= {key}
+            self._heard_of.add(key)
             self._heard.set()
 
     def close(self) -> None:
@@ -134,7 +136,9 @@ class Ownership:
     async def _list(self, now: float) -> None:
         if self._listed_at is not None and now < self._listed_at + LIST_EVERY_S:
             return
-        self._keys = ALWAYS_THERE | {book_key(pair) for pair in await self._journal.resting_pairs()}
+        self._heard_of.clear()
+        pairs = await self._journal.resting_pairs()
+        self._keys = ALWAYS_THERE.union(map(book_key, pairs), self._heard_of)
         self._listed_at = now
 
     async def _drop_empty(self, now: float) -> None:

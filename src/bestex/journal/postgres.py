@@ -359,11 +359,6 @@ class PostgresJournal:
         rows = await self._fetch("resting_these", list(order_ids))
         return [decode_resting(view, epoch) for view, epoch in rows]
 
-    async def unheld(self) -> int:
-        [row] = await self._fetch("unheld")
-        count: int = row["count"]
-        return count
-
     async def leases_of_resting(self, order_ids: Sequence[str]) -> list[Lease]:
         rows = await self._fetch("leases_of_resting", list(order_ids))
         return [Lease(str(row["id"]), row["lease_epoch"]) for row in rows]

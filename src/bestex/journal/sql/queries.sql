@@ -91,9 +91,6 @@ select count(*) from bestex.orders where resting
 select waiting, open, watched, there_wait, there_are_open, there_are_watched
   from bestex.reserve_room($1, $2, $3, $4, $5, $6)
 
--- name: unheld
-select count(*) from bestex.orders where lease_owner is null and not settled and not resting
-
 -- name: order
 select {shown}, lease_owner, lease_epoch from bestex.orders o where id = $1
 
