@@ -749,5 +749,8 @@ class Dispatcher(Protocol):
     def taken(self, order_ids: Sequence[str]) -> None:
         """These orders, of which the listener was told, have been taken, by whomever: nobody need be told again."""
 
+    async def stop_listening(self) -> None:
+        """Have the listener told of nothing more; what it was told of and has not taken is left to others."""
+
     async def run(self) -> None:
         """Carry what is rung, for ever, through whatever becomes of the servers that it needs."""
