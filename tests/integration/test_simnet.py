@@ -31,6 +31,7 @@ from bestex.venues.simnet import server as server_side
 from bestex.venues.simnet import session as session_side
 from bestex.venues.simnet import wire
 from bestex.venues.simnet.connection import AnotherWorldError, Connection
+from bestex.venues.simnet.outbox import Outbox
 from bestex.venues.simnet.remote_market import MEASURE_LIFE_S
 from bestex.venues.simnet.remote_world import RemoteWorld, connect_simnet
 from bestex.venues.simnet.session import Session
@@ -398,7 +399,7 @@ async def scripted_server(
 
 
 def said(*messages: wire.Reply | wire.Request) -> bytes:
-    outbox = wire.Outbox()
+    outbox = Outbox()
     for each in messages:
         outbox.add(each)
     [message] = outbox.take()
@@ -436,7 +437,7 @@ async def test_more_calls_than_may_wait_are_refused(monkeypatch: pytest.MonkeyPa
 
 
 def test_a_long_batch_goes_as_several_messages_and_none_is_lost() -> None:
-    outbox = wire.Outbox()
+    outbox = Outbox()
     for number in range(3_000):
         outbox.add(wire.AskStatuses(number, ["s" * 1_000]))
     messages = outbox.take()
@@ -448,7 +449,7 @@ def test_a_long_batch_goes_as_several_messages_and_none_is_lost() -> None:
 
 
 def test_a_message_that_is_too_large_is_left_out() -> None:
-    outbox = wire.Outbox()
+    outbox = Outbox()
     outbox.add(wire.AskHeight(1))
     with pytest.raises(ValueError, match="too large to be sent"):
         outbox.add(wire.AskStatuses(2, ["s" * wire.MAX_MESSAGE_BYTES]))

@@ -3,6 +3,8 @@
 import asyncio
 
 from bestex.ambient import SystemIds
+from bestex.domain.errors import JournalUnavailableError
+from bestex.domain.orders import Order
 from bestex.engine.intake import Accepted, Intake, IntakeFullError, IntakeLimits, OrderRequest
 from bestex.engine.order_log import OrderLog
 from bestex.engine.shared_limits import SharedLimits
@@ -26,16 +28,16 @@ class Api:
             self.limits.waiting,
             self.limits.opened,
             self.limits.watched,
-            lambda order: None,
+            _check_nothing,
             lambda mint, units: None,
             self._accepted,
         )
 
     async def post(self, request: OrderRequest) -> Accepted | None:
-        """Its answer; None when the intake is full."""
+        """Its answer; None when the intake is full, or it is not known whether it is."""
         try:
             return await self.intake.accept(request, "local", None)
-        except IntakeFullError:
+        except (IntakeFullError, JournalUnavailableError):
             self.full += 1
             await asyncio.sleep(0)
             return None
@@ -43,3 +45,7 @@ class Api:
     def _accepted(self, log: OrderLog) -> None:
         self.accepted.append(log)
         self.limits.accepted(log)
+
+
+async def _check_nothing(order: Order) -> None:
+    """Every order may wait."""

@@ -47,7 +47,7 @@ class ProcessClock:
         self._world = world
         self._runs = asyncio.Event()
         self._runs.set()
-        self._behind_s = 0.0
+        self._missed_s = 0.0
 
     @property
     def runs(self) -> bool:
@@ -57,20 +57,21 @@ class ProcessClock:
         """Have the process do nothing."""
         self._runs.clear()
 
-    def go_on(self) -> None:
-        """Have it go on, and know what time it is."""
-        self._behind_s = 0.0
+    def go_on(self, *, knows: bool = True) -> None:
+        """Have it go on; `knows` how much time has passed."""
+        if knows:
+            self._missed_s = 0.0
         self._runs.set()
 
-    def think_it_is(self, seconds: float) -> None:
-        """Have its clocks be so far before or behind the world's."""
-        self._behind_s = -seconds
+    def miss(self, seconds: float) -> None:
+        """Have it not notice that so much time has passed, but by the date."""
+        self._missed_s = seconds
 
     def now_us(self) -> int:
-        return self._world.now_us() - round(self._behind_s * 1e6)
+        return self._world.now_us()
 
     def monotonic(self) -> float:
-        return self._world.monotonic() - self._behind_s
+        return self._world.monotonic() - self._missed_s
 
     async def sleep(self, seconds: float) -> None:
         await self._world.sleep(seconds)
@@ -149,6 +150,7 @@ class SmallCluster:
         self.wallet = ScriptedWallet()
         self.api = SmallProcess(self, EngineMode.API)
         self.market = ScriptedMarketData(self.clock)
+        self._begun = False
         self.entry = EntryEngine(
             self.api.journal,
             MemoryTriggerStore(self.tables),
@@ -204,6 +206,13 @@ class SmallCluster:
         paid, bought = TOKENS.get(token_in), TOKENS.get(token_out)
         demanded = Terms(**terms) if terms else NO_TERMS
         request = OrderRequest(kind, paid, bought, 15 * 10 ** (paid.decimals - 1), 50, terms=demanded)
+        return await self.accept(request)
+
+    async def accept(self, request: OrderRequest) -> str:
+        """Its order's id."""
+        if not self._begun:
+            await self.entry.begin()
+            self._begun = True
         return (await self.entry.intake.accept(request, "local", None)).order_id
 
     def price(self, price: str, pair: Pair = SOL_USDC) -> None:

@@ -11,7 +11,7 @@ from bestex.domain.errors import JournalConfigurationError
 from bestex.domain.log_hash import PublishedHead
 from bestex.domain.tokens import load_tokens
 from bestex.journal.memory import MemoryDatabase, MemoryJournal
-from bestex.journal.published_head import HeadFile, free_head_path, head_path, read_head, why_behind
+from bestex.journal.published_head import HeadFile, free_head_file, head_path, read_head, why_behind
 from bestex.ports import LogHead
 from tests.support.clock import FakeClock
 
@@ -122,27 +122,24 @@ async def test_a_reconciliation_supersedes_the_head_only_of_a_journal_that_was_b
 
 
 def test_processes_that_share_a_folder_publish_in_files_of_their_own_and_the_furthest_counts(tmp_path: Path) -> None:
-    files = []
-    for position in (7, 48, 3):
-        file = HeadFile(free_head_path(tmp_path, JOURNAL), JOURNAL, FakeClock(), shared=True)
+    files = [free_head_file(tmp_path, JOURNAL, FakeClock()) for _ in range(3)]
+    for file, position in zip(files, (7, 48, 3), strict=True):
         file.open()
         file.publish(position, ROW)
-        files.append(file)
     assert len({file.path for file in files}) == 3
     head = HeadFile(head_path(tmp_path, JOURNAL), JOURNAL, FakeClock()).read()
     assert head is not None
     assert head.position == 48
 
     files[1].close()  # its process ended: the next one publishes there
-    assert free_head_path(tmp_path, JOURNAL) == files[1].path
-    with pytest.raises(JournalConfigurationError, match="another process publishes"):
-        HeadFile(files[0].path, JOURNAL, FakeClock(), shared=True).open()
-    for file in files:
+    next_one = free_head_file(tmp_path, JOURNAL, FakeClock())
+    assert next_one.path == files[1].path
+    for file in (files[0], files[2], next_one):
         file.close()
 
 
 def test_what_dead_processes_published_is_set_aside_with_a_files_own_head(tmp_path: Path) -> None:
-    dead, living, own = (HeadFile(tmp_path / f"{JOURNAL}.{n}.json", JOURNAL, FakeClock(), shared=True) for n in "123")
+    dead, living, own = (free_head_file(tmp_path, JOURNAL, FakeClock()) for _ in range(3))
     for file in (dead, living):
         file.open()
         file.publish(48, ROW)
@@ -150,6 +147,5 @@ def test_what_dead_processes_published_is_set_aside_with_a_files_own_head(tmp_pa
     own.set_aside(1_000_000)
     assert own.read() is not None  # the living one's
     living.close()
-    assert sorted(path.name for path in tmp_path.iterdir() if "superseded" in path.name) == [
-        f"{JOURNAL}.1.json.superseded-1"
-    ]
+    names = sorted(path.name for path in own.path.parent.iterdir() if "superseded" in path.name)
+    assert names == [f"{JOURNAL}.1.json.superseded-1", f"{JOURNAL}.3.json.superseded-1"]

@@ -15,6 +15,7 @@ from bestex.bootstrap.shared import SharedProcess
 from bestex.engine.entry import EntryEngine
 from bestex.engine.operator import Operator
 from bestex.engine.patience import PatientChain
+from bestex.hub.follower import LogFollower
 from bestex.hub.local import LocalHub
 from bestex.journal.trigger_store import PostgresTriggerStore
 from bestex.observability import Metrics
@@ -63,16 +64,17 @@ class ApiProcess(SharedProcess):
         await engine.begin()
 
         hub = LocalHub()
-        follower = self._follower(journal, hub)
+        follower = LogFollower(journal, hub, self._clock)
         await follower.open()
-        self._follow(follower, journal, engine.gate, lambda _: None, exits)
+        await self._hear(journal, engine.halts, follower, exits)
         self._start("dispatch", dispatcher.run(), exits)
         self._start("entry", engine.run(), exits)
 
         streams = OpenStreams()
-        metrics.gauge("orders_waiting", "Orders that wait for a worker, in all", lambda: engine.orders_waiting)
-        metrics.gauge("orders_open", "Orders that have not settled, over all processes", lambda: engine.open_orders)
-        metrics.gauge("orders_watched", "Orders that are watched, over all processes", lambda: engine.orders_watched)
+        limits_kept = engine.limits
+        metrics.gauge("orders_waiting", "Orders that wait for a worker, in all", lambda: limits_kept.there_are.waiting)
+        metrics.gauge("orders_open", "Orders that have not ended, in all", lambda: limits_kept.there_are.open)
+        metrics.gauge("orders_watched", "Orders that are watched, in all", lambda: limits_kept.there_are.watched)
         metrics.gauge("halted", "1 while nothing is signed", lambda: engine.gate.halt is not None)
         metrics.gauge("watchers", "Subscriptions to events", lambda: hub.watchers)
         metrics.gauge("streams", "Open streams", lambda: len(streams))

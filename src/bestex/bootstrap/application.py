@@ -16,7 +16,7 @@ from bestex.api.orders import OrderReader
 from bestex.api.stream import OpenStreams, StatusStream
 from bestex.config import Settings
 from bestex.domain.tokens import TokenRegistry
-from bestex.engine.dead_man import DeadManSwitches
+from bestex.engine.dead_man import Switches
 from bestex.engine.intake import Intake
 from bestex.engine.open_orders import OpenOrders
 from bestex.engine.operator import Operator
@@ -32,7 +32,7 @@ def application(
     clock: Clock,
     intake: Intake,
     orders: OpenOrders,
-    dead_man: DeadManSwitches,
+    dead_man: Switches,
     operator: Operator,
     journal: Journal,
     store: TriggerStore,

@@ -3,7 +3,6 @@
 import os
 import platform
 from contextlib import AsyncExitStack
-from pathlib import Path
 from typing import ClassVar, Final
 
 import asyncpg
@@ -20,7 +19,7 @@ from bestex.journal.connections import LOST
 from bestex.journal.engines import Enrolment
 from bestex.journal.migrations import has_journal, migrate
 from bestex.journal.postgres import PostgresJournal
-from bestex.journal.published_head import HeadFile, free_head_path, head_path, why_behind
+from bestex.journal.published_head import HeadFile, free_head_file, head_path, why_behind
 from bestex.ports import EngineMode, HaltCause, LogHead
 from bestex.routing.router import QuoteLimits
 from bestex.venues.simulated.world import LOOK_EVERY_S
@@ -63,9 +62,7 @@ class JournalProcess(Process):
     async def _publish_head(self, journal: PostgresJournal, exits: AsyncExitStack) -> str | None:
         """Publish the log's head from now on; not when the journal is behind it: then what is wrong with it."""
         head = await journal.log_head()
-        self._head_file = HeadFile(
-            self._head_path(head), head.journal_id, self._clock, shared=self.mode is not EngineMode.INLINE
-        )
+        self._head_file = self._head_file_of(head)
         published = self._head_file.read()
         row_hash = await journal.hash_at(published.position) if published is not None else None
         journal.on_head(self._head_file.publish)
@@ -75,12 +72,12 @@ class JournalProcess(Process):
         self._begin_publishing(head, exits)
         return None
 
-    def _head_path(self, head: LogHead) -> Path:
-        settings = self._settings
-        if settings.head_file is not None:
-            return settings.head_file
-        path_of = head_path if self.mode is EngineMode.INLINE else free_head_path
-        return path_of(settings.data_dir, head.journal_id)
+    def _head_file_of(self, head: LogHead) -> HeadFile:
+        settings, journal_id = self._settings, head.journal_id
+        if settings.head_file is None and self.mode is not EngineMode.INLINE:
+            return free_head_file(settings.data_dir, journal_id, self._clock)
+        path = settings.head_file or head_path(settings.data_dir, journal_id)
+        return HeadFile(path, journal_id, self._clock)
 
     async def _publish_anew(self, journal: PostgresJournal, exits: AsyncExitStack) -> None:
         """Publish the head of a journal that was behind, now that it is reconciled; the old head is set aside."""

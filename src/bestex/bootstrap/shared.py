@@ -1,7 +1,7 @@
 """What api, worker and watcher have in common: processes that share a database, and one simulated chain."""
 
-from collections.abc import Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
+from typing import Final
 
 import structlog
 
@@ -12,14 +12,17 @@ from bestex.api.stream import OpenStreams
 from bestex.bootstrap.journal_process import JournalProcess
 from bestex.bootstrap.process import STOP_DRAIN_S, within
 from bestex.config import Settings
+from bestex.domain.errors import JournalUnavailableError
 from bestex.domain.tokens import TokenRegistry
-from bestex.engine.signing import SigningGate
+from bestex.engine.halt_following import HaltFollower
 from bestex.hub.follower import LogFollower
-from bestex.hub.local import LocalHub
-from bestex.hub.postgres import LOG_CHANNEL, PostgresSignals
+from bestex.hub.postgres import HALT_CHANNEL, LOG_CHANNEL, PostgresSignals
+from bestex.hub.redis import RedisPublisher, RedisSignals, log_channel
 from bestex.journal.postgres import PostgresJournal
 from bestex.observability import Metrics
 from bestex.venues.simnet.remote_world import RemoteWorld, connect_simnet
+
+LOOK_AT_HALT_S: Final = 1.0
 
 _log = structlog.get_logger("bestex")
 
@@ -49,22 +52,43 @@ class SharedProcess(JournalProcess):
         self._start("simulated world", world.run(), exits)
         return world
 
-    def _follower(self, journal: PostgresJournal, hub: LocalHub) -> LogFollower:
-        return LogFollower(journal, hub, self._clock)
-
-    def _follow(
-        self,
-        follower: LogFollower,
-        journal: PostgresJournal,
-        gate: SigningGate,
-        refold: Callable[[str], None],
-        exits: AsyncExitStack,
+    async def _hear(
+        self, journal: PostgresJournal, halts: HaltFollower, follower: LogFollower | None, exits: AsyncExitStack
     ) -> None:
-        """Hear of what all processes commit."""
+        """Hear of halts, and with `follower` of what all processes commit."""
+        self._start("heads", self._publish_when_reconciled(journal, halts, exits), exits)
         signals = PostgresSignals(self._dsn, self._clock)
-        signals.on(LOG_CHANNEL, follower.hear)
+        signals.on(HALT_CHANNEL, lambda _: halts.look())
+        if self._settings.redis_url is not None:
+            await self._hear_over_redis(self._settings.redis_url, journal, follower, exits)
+        elif follower is not None:
+            signals.on(LOG_CHANNEL, follower.hear)
         self._start("signals", signals.run(), exits)
-        self._start("follower", follower.run(), exits)
+        if follower is not None:
+            self._start("follower", follower.run(), exits)
+
+    async def _hear_over_redis(
+        self, url: str, journal: PostgresJournal, follower: LogFollower | None, exits: AsyncExitStack
+    ) -> None:
+        """Tell the others of this process's commits over Redis, and hear of theirs."""
+        channel = log_channel((await journal.log_head()).journal_id)
+        publisher = RedisPublisher(url, channel, self._clock)
+        journal.on_head(lambda position, _: publisher.publish(position))
+        self._start("publisher", publisher.run(), exits)
+        if follower is not None:
+            signals = RedisSignals(url, self._clock)
+            signals.on(channel, follower.hear)
+            self._start("redis signals", signals.run(), exits)
+
+    async def _publish_when_reconciled(
+        self, journal: PostgresJournal, halts: HaltFollower, exits: AsyncExitStack
+    ) -> None:
+        """Publish the head of a journal that was behind once it is reconciled, by whichever process."""
+        while True:
+            await self._clock.sleep(LOOK_AT_HALT_S)
+            if not halts.journal_is_behind:
+                with suppress(JournalUnavailableError):  # the next look may find it
+                    await self._publish_anew(journal, exits)
 
     def _serve_health(self, journal: PostgresJournal, metrics: Metrics, exits: AsyncExitStack) -> None:
         """Answer supervisors, where a port is named."""

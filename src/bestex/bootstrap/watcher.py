@@ -6,6 +6,7 @@ from bestex.bootstrap.dispatching import make_dispatcher, ring
 from bestex.bootstrap.process import STOP_DRAIN_S, within
 from bestex.bootstrap.shared import SharedProcess
 from bestex.engine.watcher import WatcherEngine
+from bestex.hub.follower import LogFollower
 from bestex.hub.local import LocalHub
 from bestex.journal.book_leases import PostgresBookLeases
 from bestex.journal.trigger_store import PostgresTriggerStore
@@ -30,10 +31,10 @@ class WatcherProcess(SharedProcess):
             journal, store, leases, world.market_data, self._tokens, self._clock, lambda log: ring(dispatcher, log)
         )
         exits.callback(engine.close)
-        follower = self._follower(journal, LocalHub())
+        follower = LogFollower(journal, LocalHub(), self._clock)
         follower.listen(engine.committed)
         await follower.open()
-        self._follow(follower, journal, engine.gate, lambda _: None, exits)
+        await self._hear(journal, engine.halts, follower, exits)
         self._start("dispatch", dispatcher.run(), exits)
         self._start("watcher", engine.run(), exits)
         metrics.gauge("books", "Books owned", lambda: engine.books_owned)

@@ -6,7 +6,7 @@ from bestex.bootstrap.dispatching import make_dispatcher
 from bestex.bootstrap.journal_process import engine_limits, quote_limits
 from bestex.bootstrap.process import STOP_DRAIN_S, STOP_PARTS_S, within
 from bestex.bootstrap.shared import SharedProcess
-from bestex.engine.shared_halt import SharedHalt
+from bestex.engine.halt_following import HaltFollower
 from bestex.engine.worker import Worker, WorkerLimits
 from bestex.observability import Metrics
 from bestex.ports import EngineMode
@@ -36,9 +36,10 @@ class WorkerProcess(SharedProcess):
         )
         journal.listen(worker.committed)
         exits.push_async_callback(worker.stop)
-        halts = SharedHalt(journal, worker.gate, self._clock, worker.execution.refold)
-        await halts.look()
+        halts = HaltFollower(journal, worker.gate, self._clock, worker.execution.refold)
+        await halts.obey()
         self._start("halts", halts.run(), exits)
+        await self._hear(journal, halts, None, exits)
         self._start("dispatch", dispatcher.run(), exits)
         self._start("worker", worker.run(), exits)
         _show_gauges(metrics, worker)

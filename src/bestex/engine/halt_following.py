@@ -28,6 +28,10 @@ class HaltFollower:
         self._refold = refold
         self._wake = asyncio.Event()
 
+    @property
+    def journal_is_behind(self) -> bool:
+        return self._gate.journal_is_behind
+
     def look(self) -> None:
         """Ask the journal now: a halt may have begun or ended."""
         self._wake.set()

@@ -92,7 +92,8 @@ class SharedWatch(Watch):
                     if len(page) < TAKE_UP_PAGE:
                         break
                     await asyncio.sleep(0)
-            self._prices.enter_collected(moved)
+                self._prices.enter_collected(moved)
+                await asyncio.sleep(0)  # leases are to be renewed meanwhile
         if LAUNCHES in keys:
             self._launches.take_up()
         return taken

@@ -12,12 +12,12 @@ from bestex.domain.orders import Order
 from bestex.domain.tokens import TokenRegistry
 from bestex.engine.beyond_trigger import check_not_beyond
 from bestex.engine.books import LeasedBooks
+from bestex.engine.halt_following import HaltFollower
 from bestex.engine.intake import CALLER
 from bestex.engine.open_orders import OpenOrders
 from bestex.engine.order_log import OrderLog
 from bestex.engine.ownership import Ownership
 from bestex.engine.recovery import Recovery
-from bestex.engine.shared_halt import SharedHalt
 from bestex.engine.shared_watch import SharedWatch
 from bestex.engine.signing import SigningGate
 from bestex.engine.stored_switches import WatchedSwitches
@@ -44,8 +44,6 @@ class WatcherEngine:
         """`fired` gets the orders that wait for a worker from now on; that is on disk."""
         self._clock = clock
         self._market = market
-        self._leases = leases
-        self._closed = False
         self.gate = SigningGate()
         self.books = LeasedBooks(clock)
         self.watch = SharedWatch(
@@ -64,7 +62,7 @@ class WatcherEngine:
         self.ownership = Ownership(leases, journal, self.books, self.watch, clock)
         self.orders = OpenOrders(journal, clock, self.gate, tokens, self._check)
         self._switches = WatchedSwitches(store, clock, self.books, self._cancel_resting)
-        self._halt = SharedHalt(journal, self.gate, clock)
+        self.halts = HaltFollower(journal, self.gate, clock, _held_nothing)
 
     @property
     def books_owned(self) -> int:
@@ -89,7 +87,7 @@ class WatcherEngine:
             tasks.create_task(self.watch.run())
             tasks.create_task(self.ownership.run())
             tasks.create_task(self._switches.run())
-            tasks.create_task(self._halt.run())
+            tasks.create_task(self.halts.run())
 
     def committed(self, events: Sequence[StoredEvent]) -> None:
         """Follow the log: to be given every event once, in order, whoever wrote it."""
@@ -97,7 +95,6 @@ class WatcherEngine:
 
     def close(self) -> None:
         """Fire nothing more."""
-        self._closed = True
         self.watch.close()
         self.ownership.close()
 
@@ -117,7 +114,7 @@ class WatcherEngine:
     async def _begin(self) -> None:
         while True:
             try:
-                await self._halt.look()
+                await self.halts.obey()
                 if not self.gate.journal_is_behind:
                     await self._switches.look()
             except EngineFencedError:
@@ -136,3 +133,7 @@ class WatcherEngine:
 
     async def _cancel_resting(self, switch: DeadMan) -> None:
         await self.orders.cancel_many(by="deadman", resting_only=True, keeps_stops=switch.keeps_stops)
+
+
+def _held_nothing(order_id: str) -> None:
+    """Orders that a halt held are a worker's to go on with."""

@@ -1,11 +1,13 @@
 """Who owns which book: on PostgreSQL, and in memory for tests and simulation."""
 
+import asyncio
 from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from typing import Final
 
 import asyncpg
 
+from bestex.domain.errors import JournalUnavailableError
 from bestex.journal.connections import ConnectionPool
 from bestex.journal.memory import BookRow, MemoryDatabase
 from bestex.ports import BOOK_LEASE_S, BookLease, BookStanding, Clock
@@ -26,7 +28,11 @@ class PostgresBookLeases:
         self._pool.close()
 
     async def renew(self) -> BookStanding:
-        [row] = await self._pool.fetch("renew_books", self._engine_id, _LEASE)
+        try:
+            async with asyncio.timeout(BOOK_LEASE_S):  # an answer that comes later renews nothing
+                [row] = await self._pool.fetch("renew_books", self._engine_id, _LEASE)
+        except TimeoutError as error:
+            raise JournalUnavailableError(f"leases were not renewed within {BOOK_LEASE_S} s") from error
         mine = tuple(BookLease(key, epoch) for key, epoch in zip(row["keys"], row["epochs"], strict=True))
         return BookStanding(mine, row["others"] + 1)
 

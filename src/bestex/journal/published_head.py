@@ -9,6 +9,7 @@ head of them all counts.
 import asyncio
 import fcntl
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -32,13 +33,14 @@ _log = structlog.get_logger(__name__)
 class HeadFile:
     """The file of one journal's head."""
 
-    def __init__(self, path: Path, journal_id: str, clock: Clock, *, shared: bool = False) -> None:
-        """`shared`: other processes publish beside this one, so the file is locked; else the database has one engine.
+    def __init__(self, path: Path, journal_id: str, clock: Clock, locked: int | None = None) -> None:
+        """`locked`: the file, open and locked, where other processes publish beside this one: see `free_head_file`.
 
-        A lock would outlast an inline engine's place on the database: a stopped one has lost it and still holds on.
+        An inline engine needs no lock. It would outlast the engine's place on the database: a stopped one has lost
+        that and still holds on to its files.
         """
         self.path = path
-        self._shared = shared
+        self._locked = locked
         self._journal_id = journal_id
         self._clock = clock
         self._file: int | None = None
@@ -61,11 +63,7 @@ class HeadFile:
         """From here on, publish. `JournalConfigurationError` when the file cannot be written."""
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = _locked(self.path) if self._shared else _opened(self.path)
-        except BlockingIOError as error:
-            raise JournalConfigurationError(
-                f"another process publishes the log's head in {self.path}. Name another file in BESTEX_HEAD_FILE."
-            ) from error
+            self._file = self._locked if self._locked is not None else _opened(self.path)
         except OSError as error:
             raise JournalConfigurationError(
                 f"the log's head cannot be published in {self.path}: {error}. Name another file in BESTEX_HEAD_FILE."
@@ -94,6 +92,7 @@ class HeadFile:
 
         Those of living processes stay: they publish the new history already.
         """
+        shared = self._locked is not None
         self.close()
         own: Path | None = None
         for path in {self.path, *self.path.parent.glob(f"{self._journal_id}*.json")}:
@@ -106,6 +105,8 @@ class HeadFile:
                 path.replace(aside)
                 os.close(file)
                 own = aside if path == self.path else own
+        if shared:
+            self._locked = _locked(self.path)
         return own
 
     async def run(self) -> None:
@@ -120,9 +121,9 @@ class HeadFile:
                     _log.error("head.not_synced", file=str(self.path), error=str(error))
 
     def close(self) -> None:
-        if self._file is not None:
-            os.close(self._file)
-            self._file = None
+        for file in {each for each in (self._file, self._locked) if each is not None}:
+            os.close(file)
+        self._file = self._locked = None
 
 
 def _opened(path: Path) -> int:
@@ -145,17 +146,20 @@ def head_path(data_dir: Path, journal_id: str) -> Path:
     return data_dir / "heads" / f"{journal_id}.json"
 
 
-def free_head_path(data_dir: Path, journal_id: str) -> Path:
-    """The same for one of several processes that share a data folder: the first file that is nobody's."""
+def free_head_file(data_dir: Path, journal_id: str, clock: Clock) -> HeadFile:
+    """A file for one of several processes that share a data folder, locked: the first that is nobody's.
+
+    `JournalConfigurationError` when there is none, or it cannot be made.
+    """
     first = head_path(data_dir, journal_id)
-    first.parent.mkdir(parents=True, exist_ok=True)
-    for number in range(1, MAX_PROCESSES + 1):
-        path = first.with_name(f"{journal_id}.{number}.json")
-        try:
-            os.close(_locked(path))
-        except BlockingIOError:
-            continue
-        return path
+    try:
+        first.parent.mkdir(parents=True, exist_ok=True)
+        for number in range(1, MAX_PROCESSES + 1):
+            path = first.with_name(f"{journal_id}.{number}.json")
+            with suppress(BlockingIOError):
+                return HeadFile(path, journal_id, clock, _locked(path))
+    except OSError as error:
+        raise JournalConfigurationError(f"the log's head cannot be published in {first.parent}: {error}") from error
     raise JournalConfigurationError(f"{MAX_PROCESSES} processes publish heads in {first.parent} already")
 
 

@@ -1,5 +1,6 @@
 """Watchers that share the books: each has one owner, and whatever becomes of that one, none is lost or fires twice."""
 
+import asyncio
 from random import Random
 
 import pytest
@@ -100,6 +101,27 @@ async def test_the_first_order_of_a_pair_is_watched_without_delay() -> None:
         assert sum(len(each.engine.watch) for each in cluster.watchers) == 1
 
 
+async def test_a_pair_that_is_heard_of_while_the_pairs_are_listed_is_not_forgotten() -> None:
+    async with small_cluster(watchers=1) as cluster:
+        [watcher] = cluster.watchers
+        listing, told = asyncio.Event(), asyncio.Event()
+        resting_pairs = watcher.journal.resting_pairs
+
+        async def late() -> list[str]:
+            pairs = await resting_pairs()
+            listing.set()
+            await told.wait()
+            return pairs
+
+        watcher.journal.resting_pairs = late  # type: ignore[method-assign]
+        await cluster.until(listing.is_set)
+        await cluster.order(limit_price="100")
+        await cluster.clock.advance(SOON_S)
+        told.set()
+        await cluster.clock.advance(SOON_S)
+        assert watcher.engine.orders_watched == 1
+
+
 async def test_a_book_in_which_nothing_waits_any_more_is_forgotten() -> None:
     async with small_cluster(watchers=1) as cluster:
         order_id = await cluster.order(limit_price="100")
@@ -143,7 +165,6 @@ async def test_what_a_watcher_fires_is_nobodys_until_a_worker_claims_it() -> Non
         await cluster.until_status(order_id, _S.ROUTING)
         order = cluster.database.orders[order_id]
         assert (order.owner, order.epoch) == (None, 1)
-        assert await cluster.worker.journal.unheld() == 1
 
 
 async def test_an_order_that_fired_in_vain_is_watched_again_by_its_books_owner() -> None:
@@ -188,7 +209,7 @@ async def test_an_owner_that_does_not_notice_that_time_has_passed_is_refused_by_
         stale.clock.stop()
         await cluster.clock.advance(TAKEN_OVER_S)
         assert cluster.owner(KEY) is other_than(cluster, stale)
-        stale.clock.think_it_is(-TAKEN_OVER_S)
+        stale.clock.miss(TAKEN_OVER_S)
         stale.price("100.5")
         assert stale.engine.firing == 1
         await cluster.clock.settle()
@@ -198,6 +219,30 @@ async def test_an_owner_that_does_not_notice_that_time_has_passed_is_refused_by_
         cluster.price("100.5")
         await cluster.until_status(order_id)
         assert cluster.firings(order_id) == 1
+
+
+async def test_a_lease_that_runs_out_between_a_price_and_the_firing_fires_nothing() -> None:
+    async with small_cluster(watchers=1) as cluster:
+        [watcher] = cluster.watchers
+        order_id = await cluster.order(limit_price="100")
+        await cluster.until_watched(1)
+        watcher.price("100.5")
+        assert watcher.engine.firing == 1
+        before = watcher.journal.writer.commits
+        watcher.engine.books.good_until(cluster.clock.monotonic())
+        await cluster.clock.settle()
+        assert (cluster.firings(order_id), watcher.journal.writer.commits) == (0, before)
+
+
+async def test_an_order_in_anothers_book_is_let_be_though_something_has_it_read() -> None:
+    async with small_cluster() as cluster:
+        order_id = await cluster.order(limit_price="100")
+        owner = await owner_of(cluster, KEY)
+        await cluster.until_watched(1)
+        other = other_than(cluster, owner)
+        other.engine.watch.refresh(order_id)
+        await cluster.clock.advance(SOON_S)
+        assert other.engine.orders_watched == 0
 
 
 async def test_an_owner_whose_renewals_fail_fires_until_its_lease_runs_out_and_again_once_it_is_renewed() -> None:
@@ -368,6 +413,32 @@ async def test_a_sliced_orders_slices_begin_once_though_its_watcher_dies_between
         assert (view.status, view.filled_slices) == (_S.CONFIRMED, 3)
 
 
+async def test_a_stale_owner_begins_no_slice_and_ends_no_order() -> None:
+    async with small_cluster() as cluster:
+        sliced = await cluster.order(Kind.TWAP, slices=2, interval_seconds=10)
+        expires_at = timestamp_text(cluster.clock.now_us() + 10_000_000)
+        timed = await cluster.order(limit_price="100", time_in_force=TimeInForce.GTT, expires_at=expires_at)
+        stale = await owner_of(cluster, KEY)
+        await cluster.until_watched(2)
+        await cluster.until(lambda: cluster.view(sliced).slices_begun == 1)
+        stale.clock.stop()
+        await cluster.clock.advance(TAKEN_OVER_S)
+        heir = other_than(cluster, stale)
+        assert KEY in heir.keys
+        await heir.kill()
+        stale.leases.renew = asyncio.Event().wait  # type: ignore[method-assign, assignment]
+        stale.clock.miss(2 * TAKEN_OVER_S)
+        stale.clock.go_on(knows=False)
+        await cluster.clock.advance(TAKEN_OVER_S)
+        assert stale.engine.books.may_fire(KEY)
+        assert cluster.view(sliced).slices_begun == 1
+        assert cluster.view(timed).status == _S.WATCHING
+        await stale.kill()
+        cluster.watcher()
+        await cluster.until(lambda: cluster.view(sliced).slices_begun == 2)
+        await cluster.until_status(timed, _S.EXPIRED)
+
+
 # --- Dead-man switches
 
 
@@ -434,7 +505,7 @@ async def test_a_sniper_hears_of_a_launch_at_its_owner_only() -> None:
 async def snipe(cluster: SmallCluster) -> str:
     terms = Terms(filters=LaunchFilters(min_liquidity="20"))
     request = OrderRequest(Kind.SNIPER, SOL_USDC.base, UNKNOWN_TOKEN, 10**9, 500, terms=terms)
-    return (await cluster.entry.intake.accept(request, "local", None)).order_id
+    return await cluster.accept(request)
 
 
 def a_launch(listed_us: int) -> Launch:
@@ -476,7 +547,7 @@ async def test_every_order_fires_exactly_once_whatever_becomes_of_its_watchers(s
                 case 1:
                     victim.clock.stop()
                 case 2:
-                    victim.clock.think_it_is(-dice.choice([1.0, TAKEN_OVER_S]))
+                    victim.clock.miss(dice.choice([1.0, TAKEN_OVER_S]))
                 case 3:
                     for watcher in cluster.watchers:
                         watcher.clock.go_on()

@@ -11,6 +11,7 @@ from bestex.domain.launches import Launch
 from bestex.domain.tokens import Pair, TokenRegistry, pair_of
 from bestex.ports import Clock, Tick
 from bestex.venues.simnet import wire
+from bestex.venues.simnet.prices import wire_tick
 from bestex.venues.simnet.session import Session
 from bestex.venues.simulated.launches import LISTED_MAX
 from bestex.venues.simulated.world import SimulatedWorld
@@ -85,7 +86,7 @@ class Broadcast:
         self._follow()
         for name, pair in self._followed[session].items():
             if name not in before and (tick := self._market.latest(pair)) is not None:
-                session.show_tick(name, wire.encode(wire.Ticked(wire.wire_tick(tick))))
+                session.show_tick(name, wire.encode(wire.Ticked(wire_tick(tick))))
 
     def follow_launches(self, session: Session) -> None:
         self._want_launches[session] = True
@@ -113,7 +114,7 @@ class Broadcast:
     def _ticked(self, tick: Tick) -> None:
         followers = self._followers.get(tick.pair.name)
         if followers:
-            message = wire.encode(wire.Ticked(wire.wire_tick(tick)))
+            message = wire.encode(wire.Ticked(wire_tick(tick)))
             for session in followers:
                 session.show_tick(tick.pair.name, message)
 
@@ -122,7 +123,7 @@ class Broadcast:
         _tell(self._sessions, wire.Learn([(token.mint, token.decimals)]))
         if self._want_launches:
             tick = self._market.latest(pair_of(launch.quote, token))
-            _tell(self._want_launches, wire.Listed(launch, None if tick is None else wire.wire_tick(tick)))
+            _tell(self._want_launches, wire.Listed(launch, None if tick is None else wire_tick(tick)))
 
     def _tell_changes(self) -> None:
         units = self._world.wallet.units

@@ -12,6 +12,7 @@ from bestex.ports import Clock
 from bestex.venues.simnet import wire
 from bestex.venues.simnet.faults import error_of
 from bestex.venues.simnet.link import Link, uri_of
+from bestex.venues.simnet.outbox import Outbox
 from bestex.waiting import sleep_or
 
 MAX_CALLS: Final = 10_000
@@ -57,7 +58,7 @@ class Connection:
         self._link: Link | None = None  # from the server's hello on
         self._opening: Link | None = None
         self._why_not = "it has not been reached yet"
-        self._outbox = wire.Outbox()
+        self._outbox = Outbox()
         self._flush_is_due = False
         self._numbers = count(1)
         self._waiting: dict[int, _Waiting] = {}  # by the call's number, the oldest first
@@ -162,7 +163,7 @@ class Connection:
         """Whatever was asked and not answered may have been done or not."""
         was_up = self._link is not None
         self._link, self._why_not = None, why
-        self._outbox = wire.Outbox()
+        self._outbox = Outbox()
         waiting, self._waiting = self._waiting, {}
         for each in waiting.values():
             if not each.future.done():

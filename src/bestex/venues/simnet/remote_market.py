@@ -13,6 +13,7 @@ from bestex.domain.tokens import Pair, pair_of
 from bestex.ports import Clock, LaunchListener, Tick, TickListener
 from bestex.venues.simnet import wire
 from bestex.venues.simnet.connection import Connection
+from bestex.venues.simnet.prices import tick_of
 
 MEASURE_LIFE_S: Final = 2.0
 """What was measured of a pool longer ago is not shown: it is measured every half second."""
@@ -69,7 +70,7 @@ class RemoteMarketData:
             )
         except ChainUnreachableError:
             return None  # nothing is known of them
-        return None if tick is None else wire.tick_of(tick, pair)
+        return None if tick is None else tick_of(tick, pair)
 
     def on_launch(self, listener: LaunchListener) -> None:
         if not self._launch_listeners:
@@ -96,14 +97,14 @@ class RemoteMarketData:
         pair = self._followed.get(mints)
         if pair is None:  # it was on its way when it was followed no more
             return
-        tick = self._latest[mints] = wire.tick_of(news.tick, pair)
+        tick = self._latest[mints] = tick_of(news.tick, pair)
         _tell(self._tick_listeners, tick)
 
     def listed(self, news: wire.Listed) -> None:
         launch = news.launch
         self._pools[launch.pool] = launch
         if news.tick is not None:
-            self._at_launch = wire.tick_of(news.tick, pair_of(launch.token, launch.quote))
+            self._at_launch = tick_of(news.tick, pair_of(launch.token, launch.quote))
         _tell(self._launch_listeners, launch)
         self._at_launch = None
 

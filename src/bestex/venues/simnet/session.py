@@ -13,6 +13,8 @@ from bestex.ports import Balance, Tick, Venue
 from bestex.venues.simnet import wire
 from bestex.venues.simnet.begun import Begun, begin
 from bestex.venues.simnet.faults import WorldBrokeError, name_of
+from bestex.venues.simnet.outbox import Outbox
+from bestex.venues.simnet.prices import wire_tick
 from bestex.venues.simulated.world import SimulatedWorld
 
 MAX_CALLS: Final = 20_000
@@ -57,7 +59,7 @@ class Session:
         self._broadcaster = broadcaster
         self._venues: dict[str, Venue] = {venue.name: venue for venue in world.venues}
         self._loop = asyncio.get_running_loop()
-        self._outbox = wire.Outbox()
+        self._outbox = Outbox()
         self._ticks: dict[str, bytes] = {}  # by the pair's name: the newest that was not sent
         self._due = asyncio.Event()  # there is something to send
         self._waiting: set[asyncio.Task[None]] = set()  # calls that take time
@@ -264,7 +266,7 @@ class Session:
 
     def _prices(self, call: wire.AskPrices) -> None:
         def answer(number: int, tick: Tick | None) -> wire.Prices:
-            return wire.Prices(number, None if tick is None else wire.wire_tick(tick))
+            return wire.Prices(number, None if tick is None else wire_tick(tick))
 
         pair = self._pair(call.pair)
         if pair is None:

@@ -3,7 +3,6 @@
 Both sides are of one release: `PROTOCOL` changes with whatever is written here or in the structs that it carries.
 """
 
-from collections import deque
 from typing import Final
 
 import msgspec
@@ -14,23 +13,17 @@ from bestex.domain.route import Fill, Quote, QuoteRequest, SwapRequest
 from bestex.domain.tokens import Pair, Token
 from bestex.ports import (
     BlockHeight,
-    Curve,
     LaunchWish,
     SimulationStatus,
     StatusReport,
-    Tick,
     WalletTransaction,
 )
 from bestex.venues.meteora.damm_v2 import CollectFeeMode
-from bestex.venues.simulated.curves import CpmmCurve, DammCurve
 
 PROTOCOL: Final = 1
 PATH: Final = "/simnet"
 MAX_MESSAGE_BYTES: Final = 8 * 1024 * 1024
 """A message of more is refused, and the connection with it."""
-FULL_MESSAGE_BYTES: Final = 1024 * 1024
-"""A message that has come to so much gets no more added."""
-_ARRAY_32: Final = b"\xdd"  # of MessagePack, with its length in four bytes
 
 
 # --- Calls -------------------------------------------------------------------------------------------------------
@@ -330,14 +323,14 @@ Reply = (
 
 # --- Reading and writing -----------------------------------------------------------------------------------------
 
-_encoder = msgspec.msgpack.Encoder()
+encoder: Final = msgspec.msgpack.Encoder()
 _requests = msgspec.msgpack.Decoder(list[Request])
 _replies = msgspec.msgpack.Decoder(list[Reply])
 
 
 def encode(message: Request | Reply) -> bytes:
     """One message, for the outboxes of several. `OverflowError` for an integer of more than 64 bits."""
-    return _encoder.encode(message)
+    return encoder.encode(message)
 
 
 def read_requests(data: bytes) -> list[Request]:
@@ -348,90 +341,3 @@ def read_requests(data: bytes) -> list[Request]:
 def read_replies(data: bytes) -> list[Reply]:
     """Raises `msgspec.MsgspecError`."""
     return _replies.decode(data)
-
-
-class Outbox:
-    """What is to be sent, as few messages as possible."""
-
-    def __init__(self) -> None:
-        self._body = bytearray()
-        self._count = 0
-        self._full: deque[bytes] = deque()
-        self._full_bytes = 0
-
-    def __len__(self) -> int:
-        """Bytes that wait."""
-        return self._full_bytes + len(self._body)
-
-    def add(self, message: Request | Reply) -> None:
-        """`OverflowError` for an integer of more than 64 bits, `ValueError` for too large a message: it is left out."""
-        before = len(self._body)
-        try:
-            _encoder.encode_into(message, self._body, -1)
-            self._added(before)
-        except BaseException:
-            del self._body[before:]
-            raise
-
-    def add_encoded(self, message: bytes) -> None:
-        """`add` of what `encode` gave."""
-        before = len(self._body)
-        self._body += message
-        self._added(before)
-
-    def take(self) -> deque[bytes]:
-        """All that waits, as messages."""
-        if self._count:
-            self._fill()
-        full, self._full, self._full_bytes = self._full, deque(), 0
-        return full
-
-    def _added(self, before: int) -> None:
-        size = len(self._body)
-        if size < FULL_MESSAGE_BYTES:
-            self._count += 1
-            return
-        if size - before > MAX_MESSAGE_BYTES - FULL_MESSAGE_BYTES:
-            del self._body[before:]
-            raise ValueError(f"a message of {size - before:,} bytes is too large to be sent")
-        self._count += 1
-        self._fill()
-
-    def _fill(self) -> None:
-        message = _ARRAY_32 + self._count.to_bytes(4, "big") + self._body
-        self._full.append(message)
-        self._full_bytes += len(message)
-        self._body = bytearray()
-        self._count = 0
-
-
-# --- Prices ------------------------------------------------------------------------------------------------------
-
-
-def wire_tick(tick: Tick) -> WireTick:
-    return WireTick(
-        tick.pair.base.mint, tick.pair.quote.mint, tick.slot, tick.at_us, [_wire_curve(each) for each in tick.curves]
-    )
-
-
-def tick_of(wire: WireTick, pair: Pair) -> Tick:
-    """`pair` has the tick's mints."""
-    return Tick(pair, wire.slot, wire.at_us, tuple([_curve(each) for each in wire.curves]))
-
-
-def _wire_curve(curve: Curve) -> WireCpmm | WireDamm:
-    match curve:
-        case CpmmCurve(venue, pool, base, quote, fee_ppm):
-            return WireCpmm(venue, pool, str(base), str(quote), fee_ppm)
-        case DammCurve(venue, pool, liquidity, sqrt_price, fee_billionths, fee_mode, base_is_a):
-            return WireDamm(venue, pool, str(liquidity), str(sqrt_price), fee_billionths, fee_mode, base_is_a)
-        case _:
-            raise TypeError(f"no wire form of {type(curve).__name__}")
-
-
-def _curve(wire: WireCpmm | WireDamm) -> Curve:
-    match wire:
-        case WireCpmm(venue, pool, base, quote, fee_ppm):
-            return CpmmCurve(venue, pool, int(base), int(quote), fee_ppm)
-        case WireDamm(venue, pool, liquidity, sqrt_price, fee_billionths, fee_mode, base_is_a):
-            return DammCurve(venue, pool, int(liquidity), int(sqrt_price), fee_billionths, fee_mode, base_is_a)
