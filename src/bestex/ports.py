@@ -270,7 +270,7 @@ class Journal(Protocol):
         """Let go of leases, so that others may take the orders up; one that is another's by now stays as it is."""
 
     async def hand_back_held(self, limit: int) -> list[UnheldOrder]:
-        """Let go of leases of this engine's, whatever they are; none is given when none is left."""
+        """Let go of leases of this engine's, whatever they are; not of orders that a commit under way changes."""
 
     async def silent_engines(self) -> dict[str, int]:
         """The engines that gave no sign of life for too long, with the time of their last, Unix microseconds."""
