@@ -15,7 +15,7 @@ from bestex.domain.events import ConfirmedDetail, FailedDetail, StoredEvent
 from bestex.domain.lifecycle import NEXT, Status
 from bestex.domain.log_hash import GENESIS, stored_hash
 from bestex.domain.order_state import fold
-from bestex.ports import Append, HaltCause, OrderFilter, Room
+from bestex.ports import Append, HaltCause, OrderFilter, Reservation, Room
 from tests.support.histories import History, histories
 from tests.support.journals import AnyJournal, InMemory, JournalDatabase, OnPostgres, holding
 from tests.support.orders import DETAILS, HAPPY, STORY, DraftOrder, events_of, order_id
@@ -968,7 +968,7 @@ NOTHING = Room(0, 0, 0)
 
 
 async def test_one_engine_may_reserve_all_that_is_left(journal: AnyJournal) -> None:
-    assert await journal.reserve_room(BOUNDS, 5) == Room(10, 21, 5)
+    assert await journal.reserve_room(BOUNDS, 5) == Reservation(Room(10, 21, 5), 0, 0, 0)
     for _ in range(3):
         await placed(journal, PENDING, epoch=None)
     await placed(journal, PENDING, ROUTING)
@@ -976,32 +976,32 @@ async def test_one_engine_may_reserve_all_that_is_left(journal: AnyJournal) -> N
     await placed(journal, PENDING, CANCELLED)
     await placed(journal, PENDING, Status.WATCHING)
 
-    assert await journal.reserve_room(BOUNDS, 100) == Room(10 - 3, 21 - 4, 7 - 1)
+    assert await journal.reserve_room(BOUNDS, 100) == Reservation(Room(10 - 3, 21 - 4, 7 - 1), 3, 4, 1)
 
 
 async def test_engines_share_what_is_left_and_never_reserve_more(database: JournalDatabase) -> None:
     journals = [await database.journal() for _ in range(3)]
-    first = await journals[0].reserve_room(BOUNDS, 100)
-    others = [await journal.reserve_room(BOUNDS, 100) for journal in journals[1:]]
-    assert (first, *others) == (BOUNDS, NOTHING, NOTHING)  # one had it all to itself before the others came
+    rooms = [(await journal.reserve_room(BOUNDS, 100)).room for journal in journals]
+    assert rooms == [BOUNDS, NOTHING, NOTHING]  # one had it all to itself before the others came
 
-    rooms = [await journal.reserve_room(BOUNDS, 100) for journal in journals]
+    rooms = [(await journal.reserve_room(BOUNDS, 100)).room for journal in journals]
     assert rooms == [Room(4, 7, 3), Room(4, 7, 3), Room(2, 7, 1)]
     await database.bury(journals[0])
-    rooms = [await journal.reserve_room(BOUNDS, 100) for journal in journals]
+    rooms = [(await journal.reserve_room(BOUNDS, 100)).room for journal in journals]
     assert rooms == [NOTHING, Room(5, 11, 4), Room(5, 10, 3)]
 
 
 async def test_room_for_watched_orders_that_is_not_asked_for_stays_reserved(database: JournalDatabase) -> None:
     one, other = await database.journal(), await database.journal()
-    assert await one.reserve_room(BOUNDS, 4) == Room(10, 21, 4)
+    assert (await one.reserve_room(BOUNDS, 4)).room == Room(10, 21, 4)
     await placed(one, PENDING, Status.WATCHING)
-    assert (await one.reserve_room(BOUNDS, None)).watched == 4
-    assert (await other.reserve_room(BOUNDS, 100)).watched == 7 - 1 - 4
+    kept = await one.reserve_room(BOUNDS, None)
+    assert (kept.room.watched, kept.watched) == (4, None)
+    assert (await other.reserve_room(BOUNDS, 100)).room.watched == 7 - 1 - 4
 
 
 async def test_no_room_is_left_when_there_are_more_orders_than_may_be(journal: AnyJournal) -> None:
     for _ in range(3):
         await placed(journal, PENDING, epoch=None)
 
-    assert await journal.reserve_room(Room(2, 2, 2), 100) == Room(0, 0, 2)
+    assert await journal.reserve_room(Room(2, 2, 2), 100) == Reservation(Room(0, 0, 2), 2, 2, 0)

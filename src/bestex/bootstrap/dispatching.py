@@ -1,6 +1,8 @@
 """What tells workers of orders, as the settings have it."""
 
 from bestex.config import Settings
+from bestex.dispatch.bullmq import BullMqDispatcher
+from bestex.dispatch.bullmq.queue import BullMqLimits
 from bestex.dispatch.postgres import PostgresDispatcher
 from bestex.domain.priority import priority_of
 from bestex.engine.order_log import OrderLog
@@ -9,6 +11,8 @@ from bestex.ports import Clock, Dispatcher, UnheldOrder
 
 def make_dispatcher(settings: Settings, dsn: str, clock: Clock) -> Dispatcher:
     """The caller runs it."""
+    if settings.queue == "bullmq" and settings.redis_url is not None:
+        return BullMqDispatcher(settings.redis_url, clock, BullMqLimits())
     return PostgresDispatcher(dsn, clock)
 
 

@@ -17,7 +17,7 @@ from bestex.engine.intake import IntakeLimits, OrderRequest
 from bestex.engine.shared_limits import USABLE_S, WATCHED_ROOM_MIN
 from bestex.journal.memory import MemoryDatabase, MemoryJournal
 from bestex.journal.writer import MergedRows, Store, Verdict
-from bestex.ports import EngineMode, Room
+from bestex.ports import EngineMode, Reservation, Room
 from tests.support.apis import Api
 from tests.support.clock import FakeClock
 from tests.support.small_engine import TOKENS
@@ -74,7 +74,7 @@ class SlowJournal(MemoryJournal):
         self.away = False
         self.asked: list[int | None] = []  # how much room for watched orders
 
-    async def reserve_room(self, bounds: Room, watched_max: int | None) -> Room:
+    async def reserve_room(self, bounds: Room, watched_max: int | None) -> Reservation:
         if self.away:
             raise JournalUnavailableError("away")
         self.asked.append(watched_max)
