@@ -171,6 +171,11 @@ class Intake:
         except Exception as error:  # noqa: BLE001 -- whatever it is, the client is told
             answer(error)
 
+    @property
+    def committing(self) -> int:
+        """Orders of which it is not known yet whether they are stored."""
+        return self._committing
+
     async def accept(self, request: OrderRequest, caller: str, idempotency_key: str | None) -> Accepted:
         """`enter`, for one who waits; raises what keeps the order from being known to be on disk."""
         answered: asyncio.Future[Accepted] = self._loop.create_future()
