@@ -301,9 +301,6 @@ class Journal(Protocol):
 
     async def count_resting(self) -> int: ...
 
-    async def unheld(self) -> int:
-        """How many orders wait for a worker: due or not, nobody holds them."""
-
     async def leases_of_resting(self, order_ids: Sequence[str]) -> list[Lease]:
         """Those of the orders that are watched, with the epoch of their last lease; nobody holds it."""
 
@@ -707,12 +704,26 @@ class Subscription(Protocol):
     def close(self) -> None: ...
 
 
+class OrdersSubscription(Subscription, Protocol):
+    """A `Subscription` to as many orders as it is told to watch."""
+
+    def watch(self, order_id: str) -> None: ...
+
+    def forget(self, order_id: str) -> None: ...
+
+    def wake(self) -> None:
+        """Have `next` return now, maybe with nothing."""
+
+
 class Hub(Protocol):
     """Pushes committed events to whoever watches."""
 
     def publish(self, events: Sequence[StoredEvent]) -> None: ...
 
     def watch(self, order_id: str) -> Subscription: ...
+
+    def watch_orders(self) -> OrdersSubscription:
+        """Of no orders yet."""
 
     def watch_all(self) -> Subscription: ...
 
@@ -738,6 +749,9 @@ class Dispatcher(Protocol):
 
     def taken(self, order_ids: Sequence[str]) -> None:
         """These orders, of which the listener was told, have been taken, by whomever: nobody need be told again."""
+
+    async def stop_listening(self) -> None:
+        """Have the listener told of nothing more; what it was told of and has not taken is left to others."""
 
     async def run(self) -> None:
         """Carry what is rung, for ever, through whatever becomes of the servers that it needs."""

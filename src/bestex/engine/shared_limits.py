@@ -19,7 +19,7 @@ from typing import Final
 
 import structlog
 
-from bestex.domain.errors import JournalError
+from bestex.domain.errors import JournalError, JournalUnavailableError
 from bestex.engine.intake import IntakeLimits
 from bestex.engine.order_log import OrderLog
 from bestex.ports import Clock, Journal, Room
@@ -67,7 +67,10 @@ class _Reserved:
 
 
 class SharedLimits:
-    """What `Intake` asks how many orders there are, where several apis accept them."""
+    """What `Intake` asks how many orders there are, where several apis accept them.
+
+    `waiting`, `opened` and `watched` raise `JournalUnavailableError` while that is not known.
+    """
 
     def __init__(self, journal: Journal, clock: Clock, limits: IntakeLimits, committing: Callable[[], int]) -> None:
         """To be given every accepted order: `Intake(..., accepted=shared.accepted)`, or from within that.
@@ -108,7 +111,9 @@ class SharedLimits:
 
     def _taken(self, reserved: _Reserved) -> int:
         self._orders_come.set()
-        return reserved.taken if self._clock.monotonic() < self._usable_until else reserved.bound
+        if self._clock.monotonic() >= self._usable_until:
+            raise JournalUnavailableError("the database cannot be asked how many orders there are; nothing was stored")
+        return reserved.taken
 
     async def look(self) -> None:
         """Reserve anew. Raises `JournalUnavailableError`; what was reserved stays usable for its time."""

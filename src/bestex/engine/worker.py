@@ -103,6 +103,7 @@ class Worker:
         try:
             async with asyncio.timeout(seconds):
                 await self.claiming.close()
+                await self._dispatcher.stop_listening()
         except TimeoutError:
             _log.warning("worker.claim_under_way")
         await self.execution.drain(seconds)

@@ -446,9 +446,6 @@ class MemoryJournal:
             if order is not None and order.resting and order.view is not None
         ]
 
-    async def unheld(self) -> int:
-        return sum(order.is_due and order.owner is None for order in self.database.orders.values())
-
     async def leases_of_resting(self, order_ids: Sequence[str]) -> list[Lease]:
         orders = self.database.orders
         found = [(each, orders[each]) for each in sorted(order_ids) if each in orders]

@@ -1,5 +1,5 @@
 -- Every query of the journal by name: `-- name: NAME` begins one. Used in postgres.py, trigger_store.py, engines.py and
--- evidence.py.
+-- evidence.py. {shown} is what shows an order, see queries.py.
 
 -- name: append
 -- The one round trip of a group commit; see functions.sql.
@@ -8,12 +8,12 @@ select first_position, refused, reasons, head_hash
        $1, $2,
        $3::text::uuid[], $4, $5, $6, $7, $8, $9,
        $10::text::text[], $11::text::integer[], $12::text::integer[], $13::text::text[], $14::text::boolean[],
-       $15::text::integer[], $16, $17::text::uuid[], $18::text::uuid[],
-       $19::text::uuid[], $20::text::integer[], $21::text::text[], $22::text::integer[],
-       $23::text::text[], $24::text::integer[], $25::text::integer[], $26::text::text[], $27::text::boolean[], $28,
-       $29::text::boolean[], $30, $31::text::bigint[], $32, $33::text::integer[],
-       $34::text::uuid[], $35::text::integer[], $36::text::text[], $37::text::text[], $38::text::integer[],
-       $39::text::bigint[], $40, $41)
+       $15::text::integer[], $16::text::integer[], $17, $18::text::uuid[], $19::text::uuid[],
+       $20::text::uuid[], $21::text::integer[], $22::text::text[], $23::text::integer[],
+       $24::text::text[], $25::text::integer[], $26::text::integer[], $27::text::text[], $28::text::boolean[],
+       $29::text::integer[], $30, $31::text::boolean[], $32, $33::text::bigint[], $34, $35::text::integer[],
+       $36::text::uuid[], $37::text::integer[], $38::text::text[], $39::text::text[], $40::text::integer[],
+       $41::text::bigint[], $42, $43)
 
 -- name: events_of_order
 select position, order_id, seq, status, attempt, (extract(epoch from at) * 1000000)::bigint as at_us, detail, sealed
@@ -91,51 +91,48 @@ select count(*) from bestex.orders where resting
 select waiting, open, watched, there_wait, there_are_open, there_are_watched
   from bestex.reserve_room($1, $2, $3, $4, $5, $6, $7, $8, $9)
 
--- name: unheld
-select count(*) from bestex.orders where lease_owner is null and not settled and not resting
-
 -- name: order
-select view, lease_owner, lease_epoch from bestex.orders where id = $1
+select {shown}, lease_owner, lease_epoch from bestex.orders o where id = $1
 
 -- name: orders_newest
-select view from bestex.orders
+select id, {shown} from bestex.orders o
  where ($1::uuid is null or id < $1)
    and ($2::text is null or pair = $2) and ($3::text is null or kind = $3)
  order by id desc limit $4
 
 -- name: orders_open
-select view from bestex.orders
+select id, {shown} from bestex.orders o
  where not settled and not resting and status = $5 and ($1::uuid is null or id < $1)
    and ($2::text is null or pair = $2) and ($3::text is null or kind = $3)
  order by id desc limit $4
 
 -- name: orders_resting
-select view from bestex.orders
+select id, {shown} from bestex.orders o
  where resting and ($1::uuid is null or id < $1)
    and ($2::text is null or pair = $2) and ($3::text is null or kind = $3)
  order by id desc limit $4
 
 -- name: orders_unfilled
-select view from bestex.orders
+select id, {shown} from bestex.orders o
  where unfilled = $5 and ($1::uuid is null or id < $1)
    and ($2::text is null or pair = $2) and ($3::text is null or kind = $3)
  order by id desc limit $4
 
 -- name: orders_confirmed
-select view from bestex.orders
+select id, {shown} from bestex.orders o
  where status = 'confirmed' and ($1::uuid is null or id < $1)
    and ($2::text is null or pair = $2) and ($3::text is null or kind = $3)
  order by id desc limit $4
 
 -- name: orders_of_parent
 -- In whatever status: another's are few.
-select view from bestex.orders
+select id, {shown} from bestex.orders o
  where parent_id = $5 and ($1::uuid is null or id < $1)
    and ($2::text is null or pair = $2) and ($3::text is null or kind = $3) and ($6::text is null or status = $6)
  order by id desc limit $4
 
 -- name: children
-select view from bestex.orders where parent_id = $1 order by id
+select id, {shown} from bestex.orders o where parent_id = $1 order by id
 
 -- name: keys
 -- Whose the idempotency key and the client order id are.
@@ -355,11 +352,12 @@ select max(version) from bestex.migrations
 -- Whole rows as they are stored, for the audit. A time that is none comes as 0: no row was written with it.
 select position, order_id::text, seq, status, attempt,
        case when isfinite(at) then (extract(epoch from at) * 1000000)::bigint else 0 end,
-       convert_to(detail::text, 'UTF8'), coalesce(sealed, ''), hash
+       convert_to(detail, 'UTF8'), coalesce(sealed, ''), hash
   from bestex.events order by position
 
 -- name: audit_orders
-select id::text, kind, pair, client_order_id, status, seq, attempt, unfilled, settled, convert_to(view::text, 'UTF8'),
+select id::text, kind, pair, client_order_id, status, seq, attempt, unfilled, settled,
+       coalesce(convert_to(view, 'UTF8'), ''),
        resting, parent_id::text
   from bestex.orders
 
