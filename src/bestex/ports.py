@@ -304,13 +304,14 @@ class Journal(Protocol):
     async def leases_of_resting(self, order_ids: Sequence[str]) -> list[Lease]:
         """Those of the orders that are watched, with the epoch of their last lease; nobody holds it."""
 
-    async def reserve_room(self, bounds: Room, watched_max: int | None) -> Reservation:
+    async def reserve_room(self, bounds: Room, watched_max: int | None, held: Room) -> Reservation:
         """Reserve room for orders that this engine will accept, in place of what it had reserved.
 
         Of what is left of each bound, its share among the engines that reserve; never so much that the orders stored
         and those that all engines have reserved for exceed a bound. Of watched orders at most `watched_max`; None:
-        their reservation stays as it is, and they are not counted. A reservation lasts for `ROOM_LASTS_S`, and is
-        nothing for an engine that has lost its place.
+        their reservation stays as it is, and they are not counted. `held` is what the engine may still use, or is
+        storing, until it has the answer: so much stays reserved till it asks again. A reservation lasts for
+        `ROOM_LASTS_S`, and is nothing for an engine that has lost its place.
         """
 
     async def children(self, parent_id: str) -> list[OrderView]:

@@ -174,6 +174,11 @@ class Intake:
             answer(error)
             return None
 
+    @property
+    def committing(self) -> int:
+        """Orders of which it is not known yet whether they are stored."""
+        return self._committing
+
     async def accept(self, request: OrderRequest, caller: str, idempotency_key: str | None) -> Accepted:
         """`enter`, for one who waits; raises what keeps the order from being known to be on disk."""
         answered: asyncio.Future[Accepted] = self._loop.create_future()

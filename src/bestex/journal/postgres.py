@@ -338,9 +338,10 @@ class PostgresJournal:
         count: int = row["count"]
         return count
 
-    async def reserve_room(self, bounds: Room, watched_max: int | None) -> Reservation:
+    async def reserve_room(self, bounds: Room, watched_max: int | None, held: Room) -> Reservation:
         limits = (bounds.waiting, bounds.open, bounds.watched, watched_max)
-        [row] = await self._fetch("reserve_room", self.engine_id, *limits, _ROOM_LASTS)
+        holds = (held.waiting, held.open, held.watched)
+        [row] = await self._fetch("reserve_room", self.engine_id, *limits, *holds, _ROOM_LASTS)
         room = Room(row["waiting"], row["open"], row["watched"])
         return Reservation(room, row["there_wait"], row["there_are_open"], row["there_are_watched"])
 

@@ -89,7 +89,7 @@ select count(*) from bestex.orders where resting
 
 -- name: reserve_room
 select waiting, open, watched, there_wait, there_are_open, there_are_watched
-  from bestex.reserve_room($1, $2, $3, $4, $5, $6)
+  from bestex.reserve_room($1, $2, $3, $4, $5, $6, $7, $8, $9)
 
 -- name: order
 select {shown}, lease_owner, lease_epoch from bestex.orders o where id = $1
