@@ -36,14 +36,14 @@ SIMULATED_MS_MAX: Final = 360 + BUILD_MS + 2_600
 # Everything that an order waited for beside its slower quote, its build and its landing.
 BEYOND_OWN_TIMES: Final = f"""
 select max(extract(epoch from confirmed.at - pending.at) * 1000
-           - (select max((quote ->> 'latencyMs')::numeric) from json_array_elements(building.detail -> 'quotes') quote)
+           - (select max((q ->> 'latencyMs')::numeric) from json_array_elements(building.detail::json -> 'quotes') q)
            - {BUILD_MS}
            - (landed.landed_us / 1000.0 - extract(epoch from submitted.at) * 1000))
   from bestex.events pending
   join bestex.events building on building.order_id = pending.order_id and building.status = 'building'
   join bestex.events submitted on submitted.order_id = pending.order_id and submitted.status = 'submitted'
   join bestex.events confirmed on confirmed.order_id = pending.order_id and confirmed.status = 'confirmed'
-  join sim.transactions landed on landed.signature = submitted.detail ->> 'signature'
+  join sim.transactions landed on landed.signature = submitted.detail::json ->> 'signature'
  where pending.status = 'pending'"""
 
 
