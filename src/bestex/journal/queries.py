@@ -1,4 +1,4 @@
-"""The named queries of `sql/queries.sql`, and the other SQL files, as text."""
+"""The named queries of `sql/queries.sql` and `sql/archive.sql`, and the other SQL files, as text."""
 
 import re
 from hashlib import blake2b
@@ -29,4 +29,4 @@ def named_append(text: str) -> str:
     return text.replace("{append}", APPEND)
 
 
-QUERIES: Final = _named(named_append(sql_text("queries.sql")))
+QUERIES: Final = _named(named_append(sql_text("queries.sql"))) | _named(sql_text("archive.sql"))

@@ -5,7 +5,7 @@
 --   an order's events side by side and in order. What is missing at the end of n_parent, n_carrier, u_takes, u_pair,
 --   u_run_after, u_fence, u_fence_epoch and e_sealed is null.
 -- An order is refused when it has moved on or its lease is another's ('moved'), when its idempotency key or
--- client order id is taken ('duplicate'), or when its events do not follow the lifecycle ('illegal').
+-- client order id is taken, also by an archived order ('duplicate'), or when its events do not follow the lifecycle ('illegal').
 -- Nobody holds the lease of an order that is watched; with u_takes the engine takes it, under the next epoch.
 -- With u_pair its pair becomes another: a sniper has found what it buys.
 -- A new order with n_carrier is a companion of that order's rows: it is stored only if they are ('carrier'), and
@@ -54,6 +54,7 @@ declare
     links    bytea[];
     hashes   bytea[] := '{}';
     executes boolean;
+    has_archives boolean;
 begin
     select * into writer from writers w where w.engine_id = p_engine for update;
     if not found then
@@ -71,7 +72,7 @@ begin
     end if;
 
     executes := writer.mode in ('inline', 'worker');
-    select position, hash into head, head_hash from log_head for update;
+    select position, hash, archived_to > 0 into head, head_hash, has_archives from log_head for update;
     first_position := head + 1;
     refused := '{}';
     reasons := '{}';
@@ -152,6 +153,10 @@ begin
                    as n (id, kind, pair, caller, key, client, hash, status, seq, attempt, unfilled, settled, epoch,
                          view, parent, carrier)
              where n.id <> all (illegal) and (n.carrier is null or n.carrier <> all (refused))
+               and not (has_archives and (
+                   exists (select from archived a where a.order_id = n.id)
+                   or exists (select from archived a where a.caller = n.caller and a.idempotency_key = n.key)
+                   or exists (select from archived a where a.caller = n.caller and a.client_order_id = n.client)))
             on conflict do nothing
             returning id)
         select coalesce(array_agg(id), '{}') into accepted from new;
