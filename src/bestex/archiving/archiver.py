@@ -16,7 +16,15 @@ from typing import Final
 
 import msgspec
 
-from bestex.archiving.files import archive_name, archives_from, digest_of, read_archive, sync_file, whole_archive
+from bestex.archiving.files import (
+    archive_name,
+    archives_from,
+    digest_of,
+    read_archive,
+    remove_unfinished,
+    sync_file,
+    whole_archive,
+)
 from bestex.audit.audit import Progress, ProgressListener, audit
 from bestex.audit.evidence import Checkpoint
 from bestex.audit.export.write import write_export
@@ -85,7 +93,7 @@ class Archiver:
         """What `run` would archive, at most."""
         last = await self._store.last()
         after = last.position if last is not None else 0
-        to = await self._store.end_of(after, before_us, 2**62)
+        to = await self._store.end_of(after, await self._store.head(), before_us)
         return Plan(after, to, await self._store.leaving(to))
 
     async def run(self, before_us: int, keys_kept_for: timedelta | None = None) -> Outcome:
@@ -95,10 +103,11 @@ class Archiver:
         `OSError`, and what the database raises.
         """
         archives = []
+        head = await self._store.head()  # what is appended meanwhile is another run's
         last = await self._store.last()
         if last is not None and last.kept_hash is None:
             archives.append(await self._remove(last))
-        while (checkpoint := await self._next(before_us)) is not None:
+        while (checkpoint := await self._next(head, before_us)) is not None:
             archives.append(await self._remove(checkpoint))
         forgotten = await self._store.forget(keys_kept_for) if keys_kept_for is not None else 0
         if archives or forgotten:
@@ -106,13 +115,14 @@ class Archiver:
             await self._store.vacuum()
         return Outcome(archives, forgotten)
 
-    async def _next(self, before_us: int) -> Checkpoint | None:
-        """Have the next file, and record it. None: there is nothing more."""
+    async def _next(self, head: int, before_us: int) -> Checkpoint | None:
+        """Have the next file, up to `head` at most, and record it. None: there is nothing more."""
         before = await self._store.last()
         after = before.position if before is not None else 0
-        to = await self._store.end_of(after, before_us, self._rows_max)
+        to = await self._store.end_of(after, min(head, after + self._rows_max), before_us)
         journal_id = await self._store.journal_id()
         found = archives_from(self._folder, journal_id, after + 1)
+        remove_unfinished(self._folder, journal_id)
         if found:
             path = found[0]
             checkpoint = await self._found(path, before, to)

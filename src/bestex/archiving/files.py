@@ -34,6 +34,12 @@ def archives_from(folder: Path, journal_id: str, first: int) -> list[Path]:
     return sorted(folder.glob(f"bestex-{journal_id[:8]}-{first:012d}-*.jsonl.gz"))
 
 
+def remove_unfinished(folder: Path, journal_id: str) -> None:
+    """Remove what killed runs have left unfinished. One run at a time archives a journal."""
+    for path in folder.glob(f".bestex-{journal_id[:8]}-*.unfinished"):
+        path.unlink()
+
+
 def digest_of(path: Path) -> bytes:
     """SHA-256 of a file."""
     with path.open("rb") as file:
@@ -61,10 +67,7 @@ class ArchiveFile:
 
 @contextmanager
 def whole_archive(path: Path) -> Iterator[ArchiveFile]:
-    """Write an archive, readable by its owner only; it gets its name at the end, and is removed at an error. `OSError`.
-
-    One that a killed process has left unfinished is written anew.
-    """
+    """Write an archive, readable by its owner only; it gets its name at the end, and is gone at an error. `OSError`."""
     unfinished = path.with_name(f".{path.name}.unfinished")
     file = ArchiveFile(unfinished)
     try:

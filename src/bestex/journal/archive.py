@@ -71,10 +71,14 @@ class PostgresArchive:
         row = await self._connection.fetchrow(QUERIES["last_checkpoint"])
         return Checkpoint(*row) if row is not None else None
 
-    async def end_of(self, after: int, before_us: int, rows_max: int) -> int:
-        """The last position behind `after` before which every row is older than a time; `after` when none is."""
+    async def head(self) -> int:
+        """The position of the log's last row."""
         head: int = await self._connection.fetchval("select position from bestex.log_head")
-        low, high = after, min(head, after + rows_max)
+        return head
+
+    async def end_of(self, after: int, to: int, before_us: int) -> int:
+        """The last position behind one and up to another before which every row is older than a time; else `after`."""
+        low, high = after, to
         while low < high:  # rows stand nearly in the order of their times
             middle = (low + high + 1) // 2
             if await self.at_us(middle) < before_us:
