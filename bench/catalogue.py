@@ -2,12 +2,13 @@
 
 from typing import Final
 
-from bench import growth, latency, memory, recovery, resting, throughput, watchers
+from bench import growth, latency, memory, punctuality, recovery, resting, throughput, watchers
 from bench.suite import Benchmark
 
 BENCHMARKS: Final[tuple[Benchmark, ...]] = (
     throughput.BENCHMARK,
     latency.BENCHMARK,
+    punctuality.BENCHMARK,
     watchers.BENCHMARK,
     resting.BENCHMARK,
     recovery.BENCHMARK,

@@ -79,8 +79,6 @@ async def cluster(
             "BESTEX_PROFILE": profile,
             "BESTEX_QUEUE": queue,
             "BESTEX_SIMNET_URL": _url(simnet_port, ""),
-            "BESTEX_HEAD_FILE": str(folder / "head.json"),
-            "BESTEX_DATA_DIR": str(folder),
         }
         if queue == "bullmq":
             settings["REDIS_URL"] = await stack.enter_async_context(valkey(folder / "valkey"))
@@ -88,8 +86,9 @@ async def cluster(
         async def start(role: str, number: int, port: int, more: Mapping[str, str]) -> Child:
             what = f"{role}-{number}"
             command = [str(BESTEX), role]
+            own = {"BESTEX_DATA_DIR": str(folder / what), **more}  # where it publishes the head that it knows
             started = await stack.enter_async_context(
-                child(f"bestex {what}", command, folder / f"{what}.log", {**settings, **more})
+                child(f"bestex {what}", command, folder / f"{what}.log", {**settings, **own})
             )
             await wait_for_ok(started, _url(port, "/readyz"), READY_SECONDS_MAX)
             stack.enter_context(with_log_of(started))

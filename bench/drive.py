@@ -1,6 +1,7 @@
 """Drive a running system with the load generator until all that it accepted has ended, and take the figures."""
 
 import asyncio
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -12,7 +13,8 @@ import msgspec
 
 from bench.errors import BenchError
 from bench.generator import Load, Way
-from bench.processes import Child, child, cpu_seconds
+from bench.machine import cpu_ticks
+from bench.processes import Child, child, cpu_seconds, family_cpu_seconds
 from bench.results import Figures
 from bench.suite import ProgressOf
 from bench.systems import System
@@ -41,6 +43,8 @@ class Driven:
     last_ended_ns: int
     not_confirmed: int
     cpu_seconds: float  # of the system's own processes
+    family_cpu_seconds: float  # of its databases and queues too
+    others_share: float  # of all cores, 0 to 1: what neither the system nor the benchmark used while it was driven
 
     @property
     def accepted_per_second(self) -> float:
@@ -55,7 +59,8 @@ class Driven:
 async def drive(system: System, arguments: Sequence[str], seconds: float, progress: ProgressOf) -> Driven:
     """Run the generator with these arguments for so long, and wait until all orders that it entered have ended."""
     before = await system.ends()
-    cpu_before = sum(map(cpu_seconds, system.pids))
+    cpu_before, family_before = sum(map(cpu_seconds, system.pids)), family_cpu_seconds()
+    own_before, ticks_before = time.process_time(), cpu_ticks()
     result = system.folder / f"load-{time.monotonic_ns()}.json"
     command: list[str | Path] = [sys.executable, "-m", "bench.generator", "--port", str(system.port)]
     command += ["--seconds", str(seconds), "--result", result, *arguments]
@@ -69,13 +74,24 @@ async def drive(system: System, arguments: Sequence[str], seconds: float, progre
         await generator.require_success(STALL_SECONDS_MAX)
     load = msgspec.json.decode(result.read_bytes(), type=Load)
     last_ended_ns = await _until_ended(system, before.total, load.accepted)
+    family = family_cpu_seconds() - family_before  # the generator has ended: it is not in it
+    measured = family + load.cpu_seconds + time.process_time() - own_before
     after = await system.ends()
     return Driven(
         load=load,
         last_ended_ns=last_ended_ns,
         not_confirmed=load.accepted - (after.confirmed - before.confirmed),
         cpu_seconds=sum(map(cpu_seconds, system.pids)) - cpu_before,
+        family_cpu_seconds=family,
+        others_share=others_share(ticks_before, cpu_ticks(), measured),
     )
+
+
+def others_share(before: tuple[int, int], after: tuple[int, int], measured_seconds: float) -> float:
+    """The part of all cores that was used by what is not measured: 0 to 1."""
+    total = after[0] - before[0]
+    busy = total - (after[1] - before[1])
+    return max(0.0, busy - measured_seconds * os.sysconf("SC_CLK_TCK")) / total if total else 0.0
 
 
 async def _ended_or(generator: Child, seconds: float) -> None:
@@ -113,8 +129,10 @@ def figures(system: System, driven: Driven) -> Figures:
         "accept p50, ms": load.accept.get("50", 0.0),
         "accept p99, ms": load.accept.get("99", 0.0),
         "CPU an order, ms": driven.cpu_seconds / load.accepted * 1e3,
+        "with its servers, ms": driven.family_cpu_seconds / load.accepted * 1e3,
         "generator's CPU an order, ms": load.cpu_seconds / load.accepted * 1e3,
         "peak memory, MB": system.peak_memory_bytes() / 1e6,
         "answers 503": load.busy_answers,
         "not confirmed": driven.not_confirmed,
+        "others' part of the cores, %": driven.others_share * 100,
     }

@@ -104,19 +104,21 @@ class Generator:
         self._poll.close()
 
 
-def drive_closed(generator: Generator, lanes: Sequence[Lane], seconds: float, orders_max: int) -> None:
-    """Keep every lane busy for so long, or until so many orders were accepted; then wait for the last answers."""
-    outcome = generator.outcome
+def drive_closed(generator: Generator, lanes: Sequence[Lane], seconds: float, sendings_max: int) -> None:
+    """Keep every lane busy for so long, or for so many sendings; then wait for the last answers."""
     end_ns = time.monotonic_ns() + int(seconds * NS)
+    left = sendings_max - len(lanes)
 
     def free(lane: Lane) -> None:
-        if time.monotonic_ns() < end_ns and outcome.accepted < orders_max:
+        nonlocal left
+        if left > 0 and time.monotonic_ns() < end_ns:
+            left -= 1
             lane.send(0)
 
-    outcome.free = free
-    for lane in lanes:
+    generator.outcome.free = free
+    for lane in lanes[:sendings_max]:
         lane.fill()
-    while time.monotonic_ns() < end_ns and outcome.accepted < orders_max:
+    while left > 0 and time.monotonic_ns() < end_ns:
         generator.turn(end_ns)
     generator.wait_for_answers()
 
@@ -223,7 +225,9 @@ def main() -> int:
     parser.add_argument("--batch", type=int, default=100, help="orders in a batch")
     parser.add_argument("--window", type=int, default=16, help="orders on each kept WebSocket that have not ended")
     parser.add_argument("--seconds", type=float, required=True, help="send for so long")
-    parser.add_argument("--orders", type=int, default=sys.maxsize, help="closed loop: stop after so many")
+    parser.add_argument(
+        "--orders", type=int, default=sys.maxsize, help="closed loop of single POSTs: so many and no more"
+    )
     parser.add_argument("--rate", type=float, help="orders due a second: an open loop")
     parser.add_argument("--followed", type=int, default=0, help="open loop: follow every so manieth order to its end")
     parser.add_argument("--seed", type=int, default=1, help="of the times of an open loop")

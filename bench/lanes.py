@@ -15,6 +15,9 @@ CONNECT_SECONDS_MAX: Final = 10.0
 RETRY_AFTER_SECONDS_MAX: Final = 5.0
 BUSY: Final = 503
 ACCEPTING: Final = frozenset({200, 202, 207})
+REFUSED_FOR_NOW: Final = b'"status":503'
+PROBLEM_KEY: Final = b'"problem":'
+BATCH_RETRY_SECONDS: Final = 0.1
 ORDER_ID_KEY: Final = b'"orderId":"'
 OK_202: Final = b"HTTP/1.1 202"
 
@@ -71,8 +74,8 @@ class Outcome:
         self.last_accepted_ns = now_ns
         self.accept_ns.append(now_ns - from_ns)
 
-    def busy(self, lane: Lane, retry_after_s: float | None) -> None:
-        self.busy_answers += 1
+    def busy(self, lane: Lane, retry_after_s: float | None, orders: int = 1) -> None:
+        self.busy_answers += orders
         self.told_to_wait.append((lane, min(retry_after_s or 1.0, RETRY_AFTER_SECONDS_MAX)))
 
 
@@ -138,12 +141,16 @@ class HttpLane:
             self._outcome.busy(self, answer.retry_after_s)
             return
         orders = answer.body.count(ORDER_ID_KEY) if answer.status in ACCEPTING else 0
-        if not orders:
+        if orders:
+            self._outcome.took(orders, self._from_ns, now_ns)
+        if refused := answer.body.count(REFUSED_FOR_NOW):  # some of a batch: there is no room for more
+            self._outcome.busy(self, BATCH_RETRY_SECONDS, refused)
+        elif not orders or PROBLEM_KEY in answer.body:
             raise WireError(f"expected orders to be accepted, got {answer.status} {answer.body.decode()[:500]}")
-        self._whole = whole if orders == 1 else 0
-        self.under_way = 0
-        self._outcome.took(orders, self._from_ns, now_ns)
-        self._outcome.free(self)
+        else:
+            self._whole = whole if orders == 1 else 0
+            self.under_way = 0
+            self._outcome.free(self)
 
     def close(self) -> None:
         self._socket.close()

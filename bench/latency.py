@@ -66,6 +66,7 @@ async def _at(
         "accepted/s": driven.accepted_per_second,
         "not confirmed": driven.not_confirmed,
         "answers 503": load.busy_answers,
+        "others' part of the cores, %": driven.others_share * 100,
         **_percentiles("accept", load.accept),
         **_percentiles("accept to confirmed", load.confirm),
         **_percentiles("sent late", load.late),

@@ -13,12 +13,11 @@ from rich.console import Console
 
 from bench.catalogue import BENCHMARKS
 from bench.processes import REPOSITORY
-from bench.results import Figures, Result, load, number
+from bench.results import Medians, Result, load, number, rows_of
 from bench.suite import BUSY_BEFORE_MAX, Benchmark, draw
 
 PAGE: Final = REPOSITORY / "docs" / "explanation" / "performance.md"
 
-SYSTEMS_ACROSS_MAX: Final = 4
 WIDTH: Final = 118  # characters of a line of prose
 
 HEAD: Final = """\
@@ -98,18 +97,11 @@ def _taken(result: Result) -> str:
     return f"{result.taken_at:%Y-%m-%d}, medians of {rounds} round{'s' if rounds != 1 else ''}{quick}"
 
 
-def _table(medians: Mapping[str, Figures]) -> Iterator[str]:
-    """Figures down and systems across, or the other way round where systems are more."""
-    names = list(dict.fromkeys(name for figures in medians.values() for name in figures))
-    cells = {name: {each: number(its[name]) for each, its in medians.items() if name in its} for name in names}
-    across = list(medians)
-    if len(across) > SYSTEMS_ACROSS_MAX:
-        cells = {each: {name: number(its[name]) for name in its} for each, its in medians.items()}
-        across = names
-    yield f"| | {' | '.join(across)} |"
-    yield f"|---|{'---:|' * len(across)}"
-    for row, columns in cells.items():
-        yield f"| {row} | {' | '.join(columns.get(column, '') for column in across)} |"
+def _table(medians: Medians) -> Iterator[str]:
+    head, *rows = rows_of(medians)
+    yield f"| {' | '.join(head)} |"
+    yield f"|---|{'---:|' * (len(head) - 1)}"
+    yield from (f"| {' | '.join(row)} |" for row in rows)
 
 
 def write(path: Path = PAGE) -> dict[str, Result]:

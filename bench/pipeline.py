@@ -19,7 +19,7 @@ import uvloop
 from uvicorn.server import ServerState
 
 from bench.engine import order_body
-from bench.load import request as http_request
+from bench.wire import EXECUTE_PATH, post
 from bestex.ambient import SystemClock, SystemIds
 from bestex.api.app import Application
 from bestex.api.direct_entry import DirectEntry
@@ -185,14 +185,14 @@ def bodies() -> tuple[str, str]:
 
 def by_http(pipeline: Pipeline) -> Callable[[int], Coroutine[Any, Any, None]]:
     """One keep-alive connection each, one order a request."""
-    requests = [http_request(4000, body) for body in bodies()]
+    requests = [post(4000, EXECUTE_PATH, body) for body in bodies()]
     return lambda orders: _exchange(pipeline, [requests[number % 2] for number in range(orders)], b"HTTP/1.1 202")
 
 
 def by_batch(pipeline: Pipeline, size: int) -> Callable[[int], Coroutine[Any, Any, None]]:
     orders_of = bodies()
     body = f'{{"orders":[{",".join(orders_of[number % 2] for number in range(size))}]}}'
-    head, _, _ = http_request(4000, body).partition(b"\r\n\r\n")
+    head, _, _ = post(4000, EXECUTE_PATH, body).partition(b"\r\n\r\n")
     request = head.replace(b"/api/orders/execute", BATCH_PATH.encode()) + b"\r\n\r\n" + body.encode()
     return lambda orders: _exchange(pipeline, [request] * (orders // size), b"HTTP/1.1 200")
 

@@ -14,6 +14,8 @@ from bench.percentiles import Ladder
 
 RESULTS: Final = Path(__file__).parent / "results"
 
+SYSTEMS_ACROSS_MAX: Final = 4
+
 Figures = dict[str, float]
 """By name, with the unit in the name."""
 
@@ -102,6 +104,19 @@ def ratio(of: Medians, system: str, to: str, figure: str) -> float | None:
     """How many times another system's figure one's is; nothing when either was not measured."""
     ours, theirs = of.get(system, {}).get(figure), of.get(to, {}).get(figure)
     return ours / theirs if ours is not None and theirs else None
+
+
+def rows_of(medians: Medians) -> list[list[str]]:
+    """A table, its head first: figures down and systems across, or the other way round where systems are many."""
+    names = list(dict.fromkeys(name for figures in medians.values() for name in figures))
+    if len(medians) <= SYSTEMS_ACROSS_MAX:
+        rows = [[name, *(_cell(figures, name) for figures in medians.values())] for name in names]
+        return [["", *medians], *rows]
+    return [["", *names], *([system, *(_cell(figures, name) for name in names)] for system, figures in medians.items())]
+
+
+def _cell(figures: Figures, name: str) -> str:
+    return number(figures[name]) if name in figures else ""
 
 
 def save(result: Result, folder: Path = RESULTS) -> Path:

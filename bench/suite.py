@@ -24,7 +24,7 @@ from rich.table import Table
 from bench.errors import BenchError
 from bench.machine import machine
 from bench.processes import REPOSITORY
-from bench.results import Figures, Findings, Goal, Medians, Result, medians, number, save
+from bench.results import Figures, Findings, Goal, Medians, Result, medians, rows_of, save
 
 if TYPE_CHECKING:  # it takes a second to load, and a benchmark needs it at its end only
     from matplotlib.figure import Figure
@@ -164,13 +164,12 @@ def draw(benchmark: Benchmark, result: Result, folder: Path = CHARTS) -> Path:
 
 def show(benchmark: Benchmark, result: Result, console: Console) -> None:
     """The medians as a table, and the goals."""
+    (_, *across), *rows = rows_of(result.medians)
     table = Table("medians")
-    for system in result.medians:
-        table.add_column(escape(system), justify="right")
-    for figure in dict.fromkeys(name for figures in result.medians.values() for name in figures):
-        table.add_row(
-            figure, *(number(figures[figure]) if figure in figures else "" for figures in result.medians.values())
-        )
+    for column in across:
+        table.add_column(escape(column), justify="right")
+    for row in rows:
+        table.add_row(*map(escape, row))
     console.print(table)
     for goal in benchmark.goals:
         measured = goal.read(result.medians)

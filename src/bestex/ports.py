@@ -202,6 +202,15 @@ class Room(msgspec.Struct, frozen=True):
     watched: int
 
 
+class Reservation(msgspec.Struct, frozen=True):
+    """Room that an engine has reserved, and the orders that were counted for it, each up to its bound."""
+
+    room: Room
+    waiting: int
+    open: int
+    watched: int | None  # None: not counted
+
+
 class OrderFilter(msgspec.Struct, frozen=True):
     status: Status | None = None
     pair: str | None = None
@@ -277,7 +286,7 @@ class Journal(Protocol):
         """Let go of leases, so that others may take the orders up; one that is another's by now stays as it is."""
 
     async def hand_back_held(self, limit: int) -> list[UnheldOrder]:
-        """Let go of leases of this engine's, whatever they are; none is given when none is left."""
+        """Let go of leases of this engine's, whatever they are; not of orders that a commit under way changes."""
 
     async def silent_engines(self) -> dict[str, int]:
         """The engines that gave no sign of life for too long, with the time of their last, Unix microseconds."""
@@ -308,19 +317,17 @@ class Journal(Protocol):
 
     async def count_resting(self) -> int: ...
 
-    async def unheld(self) -> int:
-        """How many orders wait for a worker: due or not, nobody holds them."""
-
     async def leases_of_resting(self, order_ids: Sequence[str]) -> list[Lease]:
         """Those of the orders that are watched, with the epoch of their last lease; nobody holds it."""
 
-    async def reserve_room(self, bounds: Room, watched_max: int | None) -> Room:
+    async def reserve_room(self, bounds: Room, watched_max: int | None, held: Room) -> Reservation:
         """Reserve room for orders that this engine will accept, in place of what it had reserved.
 
         Of what is left of each bound, its share among the engines that reserve; never so much that the orders stored
         and those that all engines have reserved for exceed a bound. Of watched orders at most `watched_max`; None:
-        their reservation stays as it is, and they are not counted. A reservation lasts for `ROOM_LASTS_S`, and is
-        nothing for an engine that has lost its place.
+        their reservation stays as it is, and they are not counted. `held` is what the engine may still use, or is
+        storing, until it has the answer: so much stays reserved till it asks again. A reservation lasts for
+        `ROOM_LASTS_S`, and is nothing for an engine that has lost its place.
         """
 
     async def children(self, parent_id: str) -> list[OrderView]:
@@ -713,12 +720,26 @@ class Subscription(Protocol):
     def close(self) -> None: ...
 
 
+class OrdersSubscription(Subscription, Protocol):
+    """A `Subscription` to as many orders as it is told to watch."""
+
+    def watch(self, order_id: str) -> None: ...
+
+    def forget(self, order_id: str) -> None: ...
+
+    def wake(self) -> None:
+        """Have `next` return now, maybe with nothing."""
+
+
 class Hub(Protocol):
     """Pushes committed events to whoever watches."""
 
     def publish(self, events: Sequence[StoredEvent]) -> None: ...
 
     def watch(self, order_id: str) -> Subscription: ...
+
+    def watch_orders(self) -> OrdersSubscription:
+        """Of no orders yet."""
 
     def watch_all(self) -> Subscription: ...
 
@@ -744,6 +765,9 @@ class Dispatcher(Protocol):
 
     def taken(self, order_ids: Sequence[str]) -> None:
         """These orders, of which the listener was told, have been taken, by whomever: nobody need be told again."""
+
+    async def stop_listening(self) -> None:
+        """Have the listener told of nothing more; what it was told of and has not taken is left to others."""
 
     async def run(self) -> None:
         """Carry what is rung, for ever, through whatever becomes of the servers that it needs."""

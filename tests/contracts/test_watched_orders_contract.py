@@ -11,7 +11,7 @@ from bestex.domain.events import Changes, RoutingDetail, StoredEvent, Trigger, W
 from bestex.domain.lifecycle import Status
 from bestex.domain.log_hash import GENESIS, stored_hash
 from bestex.journal.writer import CommitUnknownError, MergedRows, Store, Verdict
-from bestex.ports import Append, EngineMode, OrderFilter, OrderRow
+from bestex.ports import Append, OrderFilter, OrderRow
 from tests.support.journals import AnyJournal, InMemory, JournalDatabase, OnPostgres, holding
 from tests.support.orders import DETAILS, HAPPY, DraftOrder, events_of, order_id
 
@@ -686,13 +686,3 @@ async def test_watched_orders_are_read_by_their_ids_with_their_last_epoch(journa
     found = await journal.resting_these(wanted)
     assert [(order.order_id, order.seq, order.epoch) for order in found] == [(first.id, 2, 0), (again.id, 4, 1)]
     assert other.id not in wanted
-
-
-async def test_orders_that_nobody_holds_are_counted(database: JournalDatabase) -> None:
-    api, worker = await database.journal(EngineMode.API), await database.journal(EngineMode.WORKER)
-    await watched(api)
-    for _ in range(3):
-        await placed(api)
-    assert await api.unheld() == 3
-    await worker.claim_waiting(2)
-    assert await api.unheld() == 1

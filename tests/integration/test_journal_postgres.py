@@ -815,10 +815,11 @@ async def fill(database: OnPostgres, like: DraftOrder) -> None:
         f"""insert into bestex.orders (id, kind, pair, caller, idempotency_key, client_order_id, request_hash,
                                        status, seq, attempt, unfilled, settled, lease_epoch, view)
             select {old_id}, kind, pair, caller, 'key ' || n, 'client ' || n, request_hash, status, 2, 1, unfilled,
-                   true, 1, view
+                   true, 1, $3
               from generate_series(1, $2) n, bestex.orders where id = $1""",
         like.id,
         ROWS,
+        view_text(like),
     )
     await life.execute(
         f"""insert into bestex.events

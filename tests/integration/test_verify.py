@@ -105,7 +105,7 @@ def write_head(file: Path, head: dict[str, Any]) -> Path:
 COPIED = "order_id, seq + 100, status, attempt, at, detail, sealed, hash from bestex.events where position = 10"
 TAMPERINGS = {
     "detail altered": (
-        ["update bestex.events set detail = replace(detail::text, '0.25', '0.26')::json where position = 1"],
+        ["update bestex.events set detail = replace(detail, '0.25', '0.26') where position = 1"],
         ("row-changed", 1),
     ),
     "sealed bytes altered": (

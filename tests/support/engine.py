@@ -307,7 +307,9 @@ async def check_database(dsn: str, *, all_ended: bool = True) -> Counter[str]:
             " detail, sealed from bestex.events order by position"
         )
         head = await connection.fetchval("select position from bestex.log_head")
-        views = await connection.fetch("select id, view, status, seq, attempt, unfilled from bestex.orders")
+        views = await connection.fetch(
+            "select id, view, status, seq, attempt, unfilled, settled, resting from bestex.orders"
+        )
         swaps = await connection.fetch("select * from sim.transactions")
         adjusted = await connection.fetch("select mint, sum(units) as units from sim.adjustments group by mint")
         balances = await connection.fetch("select mint, units from sim.balances")
@@ -322,7 +324,10 @@ async def check_database(dsn: str, *, all_ended: bool = True) -> Counter[str]:
     projected = {str(row["id"]): row for row in views}
     signed: dict[str, tuple[str, int]] = {}  # order and attempt by signature
     statuses: Counter[str] = Counter()
-    shown = {order_id: decode_view(row["view"]) for order_id, row in projected.items()}
+    shown = {
+        order_id: decode_view(row["view"]) if row["view"] else fold(by_order[order_id]).view()
+        for order_id, row in projected.items()
+    }
     slices = defaultdict(list)
     for each in sorted(shown.values(), key=lambda each: each.slice_number or 0):
         if each.slice_number is not None:
@@ -348,6 +353,7 @@ async def check_database(dsn: str, *, all_ended: bool = True) -> Counter[str]:
                 signed[signature] = order_id, event.attempt
         view, row = fold(events).view(), projected[order_id]
         assert shown[order_id] == view, f"{row['view']} is not the fold of\n{story}"
+        assert (row["view"] is not None) == (row["settled"] or row["resting"]), f"a view too many or too few:\n{story}"
         assert (row["status"], row["seq"], row["attempt"]) == (view.status, view.seq, view.attempt)
         assert row["unfilled"] == (view.status if view.status in ENDED and view.status != "confirmed" else None)
         statuses[view.status] += 1

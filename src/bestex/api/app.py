@@ -17,6 +17,7 @@ from bestex import __version__
 from bestex.api.asgi import App, Receive, Scope, Send, send_problem
 from bestex.api.batch import BatchEntry
 from bestex.api.dead_man import DeadManRoutes
+from bestex.api.entry_stream import EntryStream
 from bestex.api.execute import OrderEntry, problem_of
 from bestex.api.feed import Feed
 from bestex.api.fields import MAX_BODY_BYTES
@@ -26,7 +27,7 @@ from bestex.api.operations import OperationsReader, OperationsRoutes
 from bestex.api.operator import OperatorReader, OperatorRoutes
 from bestex.api.orders import OrderReader, OrderRoutes
 from bestex.api.problems import FieldProblem, ProblemError
-from bestex.api.stream import EntryStream, StatusStream
+from bestex.api.stream import StatusStream
 from bestex.domain.errors import BestexError
 
 _EXECUTE = "/api/orders/execute"

@@ -63,10 +63,12 @@ def read_items(items: object) -> Sequence[Item]:
     return items
 
 
-def read_array(body: bytes) -> Sequence[Item]:
-    """The orders in a bare array. `ProblemError` when it is none, or too long."""
+def read_array(body: bytes) -> list[bytes]:
+    """The orders in a bare array, none of them looked at. `ProblemError` when it is none, or too long."""
     try:
-        return read_items([bytes(each) for each in _items_decoder.decode(body)])
+        items = [bytes(each) for each in _items_decoder.decode(body)]
+        read_items(items)
+        return items
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ProblemError("malformed-json", str(error)) from error
 
@@ -119,7 +121,7 @@ async def enter_all(entry: OrderEntry, items: Sequence[Item]) -> list[Verdict]:
         else:
             tell(number, _refused(item))
     await all_told
-    return [_verdict(each) for each in told]
+    return [verdict_of(each) for each in told]
 
 
 def _refused(item: object) -> ProblemError:
@@ -128,7 +130,8 @@ def _refused(item: object) -> ProblemError:
     return ProblemError("validation", "one JSON object was expected", (FieldProblem("must be an object", ""),))
 
 
-def _verdict(told: AcceptedBody | ProblemError | None) -> Verdict:
+def verdict_of(told: AcceptedBody | ProblemError | None) -> Verdict:
+    """What became of an order, as a client is told."""
     if isinstance(told, AcceptedBody):
         return Verdict(accepted=told)
     return Verdict(problem=(told or ProblemError("internal")).problem)

@@ -122,8 +122,11 @@ class OrderEntry:
         self._clock = clock
         self._encoder = msgspec.json.Encoder()
 
-    def enter(self, body: bytes | JsonObject, key: str | None, answer: EntryAnswer) -> None:
-        """Store the order in `body`; `answer` is called with what to tell its client, maybe before this returns."""
+    def enter(self, body: bytes | JsonObject, key: str | None, answer: EntryAnswer) -> str | None:
+        """Store the order in `body`; `answer` is called with what to tell its client, maybe before this returns.
+
+        The id that the order is stored under, unless it is refused or repeats another.
+        """
         now_us = self._clock.now_us()
         try:
             if isinstance(body, JsonObject):
@@ -132,8 +135,8 @@ class OrderEntry:
                 request = read_order(body, self._tokens, now_us, has_key=key is not None)
         except Exception as error:  # noqa: BLE001 -- whatever it is, the client is told
             answer(problem_of(error))
-            return
-        self._intake.enter(request, CALLER, key, lambda accepted: answer(_told(accepted)))
+            return None
+        return self._intake.enter(request, CALLER, key, lambda accepted: answer(_told(accepted)))
 
     async def accept(self, body: bytes, key: str | None) -> AcceptedBody:
         """`enter`, for one who waits; raises `BestexError`."""

@@ -61,7 +61,7 @@ class OrderImage(msgspec.Struct, frozen=True, gc=False):
     attempt: int
     unfilled: str | None  # the status it ended with, when it did not execute
     settled: bool  # nothing is left to do for it
-    view: bytes  # JSON
+    view: bytes  # JSON; empty: none stands there, as it is while the order neither rests nor is settled
     resting: bool = False  # it is watched, and nobody executes it; an export made before there were such has none
     parent_id: str | None = None  # the order that it belongs to
 

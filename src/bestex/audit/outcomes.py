@@ -193,6 +193,8 @@ def _differences(image: OrderImage, account: Account) -> list[str]:
         differing += _named(("client_order_id", image.client_order_id, pending.client_order_id))
     if pending is not None and image.parent_id != pending.parent_id:
         differing += _named(("parent_id", image.parent_id, pending.parent_id))
+    if not image.view and not state.settled and not rests:
+        return differing  # its events are what shows it
     try:
         stored = _view_decoder.decode(image.view)
     except UNREADABLE as error:

@@ -71,6 +71,10 @@ class ApiProcess(SharedProcess):
         self._start("entry", engine.run(), exits)
 
         streams = OpenStreams()
+        limits_kept = engine.limits
+        metrics.gauge("orders_waiting", "Orders that wait for a worker, in all", lambda: limits_kept.there_are.waiting)
+        metrics.gauge("orders_open", "Orders that have not ended, in all", lambda: limits_kept.there_are.open)
+        metrics.gauge("orders_watched", "Orders that are watched, in all", lambda: limits_kept.there_are.watched)
         metrics.gauge("halted", "1 while nothing is signed", lambda: engine.gate.halt is not None)
         metrics.gauge("watchers", "Subscriptions to events", lambda: hub.watchers)
         metrics.gauge("streams", "Open streams", lambda: len(streams))

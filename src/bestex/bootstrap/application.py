@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable
 
 from bestex.api.app import Application, create_rest
 from bestex.api.direct_entry import DirectEntry
+from bestex.api.entry_stream import EntryStream
 from bestex.api.execute import OrderEntry
 from bestex.api.feed import Feed
 from bestex.api.guard import Guard
@@ -12,7 +13,7 @@ from bestex.api.market import MarketReader
 from bestex.api.operations import OperationsReader
 from bestex.api.operator import OperatorReader
 from bestex.api.orders import OrderReader
-from bestex.api.stream import EntryStream, OpenStreams, StatusStream
+from bestex.api.stream import OpenStreams, StatusStream
 from bestex.config import Settings
 from bestex.domain.tokens import TokenRegistry
 from bestex.engine.dead_man import Switches

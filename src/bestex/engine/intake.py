@@ -160,17 +160,25 @@ class Intake:
         self._keys: set[_Key] = set()
         self.closed = False
 
-    def enter(self, request: OrderRequest, caller: str, key: str | None, answer: Answer) -> None:
+    def enter(self, request: OrderRequest, caller: str, key: str | None, answer: Answer) -> str | None:
         """Store the order and hand it on; `answer` is called with what became of it, maybe before this returns.
+
+        The id that it is stored under, unless it is refused or found to repeat another.
 
         On any error nothing is stored, `PendingOutcomeError` excepted. The same idempotency key with the same request
         gives the first answer again.
         """
         try:
             self._check_room(request)
-            self._store(request, caller, key, answer)
+            return self._store(request, caller, key, answer)
         except Exception as error:  # noqa: BLE001 -- whatever it is, the client is told
             answer(error)
+            return None
+
+    @property
+    def committing(self) -> int:
+        """Orders of which it is not known yet whether they are stored."""
+        return self._committing
 
     async def accept(self, request: OrderRequest, caller: str, idempotency_key: str | None) -> Accepted:
         """`enter`, for one who waits; raises what keeps the order from being known to be on disk."""
@@ -206,8 +214,8 @@ class Intake:
         if request.kind is not Kind.MARKET and committing + self._watched() >= limits.watched:
             raise IntakeFullError(f"{limits.watched} orders are watched already")
 
-    def _store(self, request: OrderRequest, caller: str, key: str | None, answer: Answer) -> None:
-        """Append the order to the journal. Raises what speaks against it."""
+    def _store(self, request: OrderRequest, caller: str, key: str | None, answer: Answer) -> str:
+        """Append the order to the journal, under the id given. Raises what speaks against it."""
         client_order_id = request.client_order_id
         held: tuple[_Key, ...] = ()
         if key is not None or client_order_id is not None:
@@ -239,6 +247,7 @@ class Intake:
             self._begin(self._check_and_append(request, order, new, held, began, answer))
         else:
             self._append(request, order, new, held, began, answer)
+        return order.id
 
     async def _check_and_append(
         self, request: OrderRequest, order: Order, new: NewOrder, held: tuple[_Key, ...], began: float, answer: Answer

@@ -46,6 +46,7 @@ class Ownership:
         self._keys: frozenset[str] = ALWAYS_THERE  # of all books in which anything waits
         self._listed_at: float | None = None  # by the clock's `monotonic`
         self._empty_since: dict[str, float] = {}
+        self._heard_of: set[str] = set()  # books that may be newer than what is being listed
         self._heard = asyncio.Event()
         self._changed = asyncio.Event()
         self._turn = asyncio.Lock()  # of whoever asks for leases or lets go: what is known here must end as it is there
@@ -60,6 +61,7 @@ class Ownership:
         """An order has come to wait in a book: there may be no such book yet."""
         if key and key not in self._keys:
             self._keys |= {key}
+            self._heard_of.add(key)
             self._heard.set()
 
     def close(self) -> None:
@@ -134,7 +136,9 @@ class Ownership:
     async def _list(self, now: float) -> None:
         if self._listed_at is not None and now < self._listed_at + LIST_EVERY_S:
             return
-        self._keys = ALWAYS_THERE | {book_key(pair) for pair in await self._journal.resting_pairs()}
+        self._heard_of.clear()
+        pairs = await self._journal.resting_pairs()
+        self._keys = ALWAYS_THERE.union(map(book_key, pairs), self._heard_of)
         self._listed_at = now
 
     async def _drop_empty(self, now: float) -> None:
@@ -169,8 +173,10 @@ class Ownership:
                 self._had = {key: lease for key, lease in self._had.items() if key not in given_back}
                 self._giving_back.difference_update(given_back)
         fresh = [lease for key, lease in sorted(self._had.items()) if key not in self._loaded]
-        for start in range(0, len(fresh), TAKEN_UP_AT_ONCE):
-            await self._take_up([each for each in fresh[start : start + TAKEN_UP_AT_ONCE] if self._is_wanted(each)])
+        pairs = [lease for lease in fresh if lease.key not in ALWAYS_THERE]
+        await self._take_up([lease for lease in fresh if lease.key in ALWAYS_THERE])  # a sniper waits for no pair
+        for start in range(0, len(pairs), TAKEN_UP_AT_ONCE):
+            await self._take_up(pairs[start : start + TAKEN_UP_AT_ONCE])
 
     async def _let_go(self, keys: Collection[str]) -> None:
         if keys:
@@ -180,6 +186,7 @@ class Ownership:
             await self._watch.let_go(keys)
 
     async def _take_up(self, leases: list[BookLease]) -> None:
+        leases = [lease for lease in leases if self._is_wanted(lease)]
         if not leases:
             return
         began = self._clock.monotonic()

@@ -290,8 +290,6 @@ class Watch:
 
     def _refresh(self, logs: list[OrderLog]) -> None:
         for log in logs:
-            if not self._books.owns(key_of_order(log.order)):
-                continue
             self._forget(log.order.id)
             if is_over(log, self._clock.now_us()) and log.order.kind is not Kind.TWAP:
                 self._expire([log])

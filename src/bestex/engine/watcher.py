@@ -44,8 +44,6 @@ class WatcherEngine:
         """`fired` gets the orders that wait for a worker from now on; that is on disk."""
         self._clock = clock
         self._market = market
-        self._leases = leases
-        self._closed = False
         self.gate = SigningGate()
         self.books = LeasedBooks(clock)
         self.watch = SharedWatch(
@@ -97,7 +95,6 @@ class WatcherEngine:
 
     def close(self) -> None:
         """Fire nothing more."""
-        self._closed = True
         self.watch.close()
         self.ownership.close()
 

@@ -1,7 +1,6 @@
 """The hub within one process: committed events to whoever watches, each through a bounded queue of its own."""
 
 import asyncio
-from collections import deque
 from collections.abc import Collection, Sequence
 from typing import Final
 
@@ -18,7 +17,7 @@ class LocalSubscription:
         self._hub = hub
         self.order_id = order_id
         self._limit = limit
-        self._events: deque[StoredEvent] = deque()
+        self._events: list[StoredEvent] = []  # a deque would take more room than all else here
         self._overflowed = False
         self._waiter: asyncio.Future[None] | None = None
 
@@ -41,9 +40,12 @@ class LocalSubscription:
         if waiter is not None and not waiter.done():
             waiter.set_result(None)
 
+    def _is_idle(self) -> bool:
+        return not self._events and not self._overflowed
+
     async def next(self) -> Sequence[StoredEvent] | None:
         """Wait for events; None when some were dropped because the queue overflowed: read the journal."""
-        while not self._events and not self._overflowed:
+        while self._is_idle():
             self._waiter = asyncio.get_running_loop().create_future()
             try:
                 await self._waiter
@@ -52,12 +54,46 @@ class LocalSubscription:
         if self._overflowed:
             self._overflowed = False
             return None
-        events = tuple(self._events)
-        self._events.clear()
+        events, self._events = self._events, []
         return events
 
     def close(self) -> None:
         self._hub.forget(self)
+
+
+class LocalOrdersSubscription(LocalSubscription):
+    """The queue of one who watches many orders."""
+
+    def __init__(self, hub: "LocalHub", limit: int) -> None:
+        super().__init__(hub, None, limit)
+        self._orders: set[str] = set()
+        self._woken = False
+
+    def watch(self, order_id: str) -> None:
+        self._orders.add(order_id)
+        self._hub.add(order_id, self)
+
+    def forget(self, order_id: str) -> None:
+        self._orders.discard(order_id)
+        self._hub.remove(order_id, self)
+
+    def wake(self) -> None:
+        """Have `next` return now, maybe with nothing."""
+        self._woken = True
+        self._wake()
+
+    def _is_idle(self) -> bool:
+        return super()._is_idle() and not self._woken
+
+    async def next(self) -> Sequence[StoredEvent] | None:
+        events = await super().next()
+        self._woken = False
+        return events
+
+    def close(self) -> None:
+        for order_id in self._orders:
+            self._hub.remove(order_id, self)
+        self._orders.clear()
 
 
 class LocalHub:
@@ -106,8 +142,11 @@ class LocalHub:
 
     def watch(self, order_id: str) -> LocalSubscription:
         subscription = LocalSubscription(self, order_id, self._queue_events)
-        self._by_order.setdefault(order_id, []).append(subscription)
+        self.add(order_id, subscription)
         return subscription
+
+    def watch_orders(self) -> LocalOrdersSubscription:
+        return LocalOrdersSubscription(self, self._queue_events * 16)
 
     def watch_all(self) -> LocalSubscription:
         subscription = LocalSubscription(self, None, self._queue_events * 16)
@@ -115,12 +154,20 @@ class LocalHub:
         return subscription
 
     def forget(self, subscription: LocalSubscription) -> None:
-        if subscription.order_id is None:
-            if subscription in self._of_all:
-                self._of_all.remove(subscription)
+        if subscription.order_id is not None:
+            self.remove(subscription.order_id, subscription)
+        elif subscription in self._of_all:
+            self._of_all.remove(subscription)
+
+    def add(self, order_id: str, subscription: LocalSubscription) -> None:
+        """Have `subscription` offered an order's events."""
+        self._by_order.setdefault(order_id, []).append(subscription)
+
+    def remove(self, order_id: str, subscription: LocalSubscription) -> None:
+        of_order = self._by_order.get(order_id)
+        if of_order is None:
             return
-        of_order = self._by_order.get(subscription.order_id, [])
         if subscription in of_order:
             of_order.remove(subscription)
         if not of_order:
-            self._by_order.pop(subscription.order_id, None)
+            del self._by_order[order_id]

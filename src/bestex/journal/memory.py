@@ -35,6 +35,7 @@ from bestex.ports import (
     NewOrder,
     OrderFilter,
     OrderRow,
+    Reservation,
     RestingOrder,
     Room,
     UnheldOrder,
@@ -389,37 +390,36 @@ class MemoryJournal:
     async def unsettled(self) -> int:
         return sum(order.is_due for order in self.database.orders.values())
 
-    async def reserve_room(self, bounds: Room, watched_max: int | None) -> Room:
+    async def reserve_room(self, bounds: Room, watched_max: int | None, held: Room) -> Reservation:
         database, now_us = self.database, self._clock.now_us()
         if self.engine_id not in database.engines:
-            return Room(0, 0, 0)
+            return Reservation(Room(0, 0, 0), 0, 0, None)
         living = {
             engine_id: room
             for engine_id, (room, at_us) in database.rooms.items()
             if at_us > now_us - ROOM_LASTS_S * 1_000_000
         }
         mine = living.pop(self.engine_id, Room(0, 0, 0))
-        due = [order for order in database.orders.values() if order.is_due]
         others = living.values()
+        due = [order for order in database.orders.values() if order.is_due]
+        waiting = min(bounds.waiting, sum(order.owner is None for order in due))
+        opened = min(bounds.open, sum(order.status is not Status.CONFIRMED for order in due))
+        watched = None if watched_max is None else min(bounds.watched, await self.count_resting())
 
         def share(left: int, reserved: int) -> int:
             return max(0, min(-(-left // (len(living) + 1)), left - reserved))
 
-        room = Room(
-            share(bounds.waiting - sum(order.owner is None for order in due), sum(each.waiting for each in others)),
-            share(
-                bounds.open - sum(order.status is not Status.CONFIRMED for order in due),
-                sum(each.open for each in others),
-            ),
-            mine.watched
-            if watched_max is None
-            else min(
-                watched_max,
-                share(bounds.watched - await self.count_resting(), sum(each.watched for each in others)),
-            ),
+        room_to_watch = mine.watched
+        if watched is not None and watched_max is not None:
+            room_to_watch = min(watched_max, share(bounds.watched - watched, sum(each.watched for each in others)))
+        room_to_execute = min(  # an order takes one of each: two engines must not have one each of the last
+            share(bounds.waiting - waiting, sum(each.waiting for each in others)),
+            share(bounds.open - opened, sum(each.open for each in others)),
         )
-        database.rooms[self.engine_id] = room, now_us
-        return room
+        room = Room(room_to_execute, room_to_execute, room_to_watch)
+        kept = Room(max(room.waiting, held.waiting), max(room.open, held.open), max(room.watched, held.watched))
+        database.rooms[self.engine_id] = kept, now_us
+        return Reservation(room, waiting, opened, watched)
 
     async def resting(self, after_id: str | None, limit: int) -> list[RestingOrder]:
         watched = (
@@ -452,9 +452,6 @@ class MemoryJournal:
             for _, order in found
             if order is not None and order.resting and order.view is not None
         ]
-
-    async def unheld(self) -> int:
-        return sum(order.is_due and order.owner is None for order in self.database.orders.values())
 
     async def leases_of_resting(self, order_ids: Sequence[str]) -> list[Lease]:
         orders = self.database.orders

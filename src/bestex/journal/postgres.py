@@ -22,7 +22,7 @@ from bestex.domain.order_state import OrderView
 from bestex.domain.priority import SIGNED
 from bestex.journal.connections import LOST, ConnectionPool, connect
 from bestex.journal.queries import QUERIES
-from bestex.journal.rows import append_columns, decode_resting, decode_view, stored_event
+from bestex.journal.rows import append_columns, decode_resting, shown_order, stored_event
 from bestex.journal.writer import (
     CommitUnknownError,
     GroupCommitWriter,
@@ -47,6 +47,7 @@ from bestex.ports import (
     NewOrder,
     OrderFilter,
     OrderRow,
+    Reservation,
     RestingOrder,
     Room,
     UnheldOrder,
@@ -57,6 +58,16 @@ ENGINE_TTL: Final = timedelta(seconds=5)
 
 TRANSACTION_TIMEOUT: Final = "30s"
 """The most that a writer stopped in the middle of a call can hold the head of the log."""
+WRITER_SETTINGS: Final = {
+    "transaction_timeout": TRANSACTION_TIMEOUT,
+    # The append function's plans are kept, also those made while the tables were small: they must be those for large
+    # ones. Settings of the connection, because a function's own are set and put back at every call.
+    "enable_seqscan": "off",
+    "enable_hashjoin": "off",
+    "enable_mergejoin": "off",
+    "plan_cache_mode": "force_generic_plan",
+    "jit": "off",
+}
 READ_CONNECTIONS: Final = 4
 FEW_ORDERS: Final = 500
 """So many orders the server looks for in a stretch of the log; of more, the stretch is read and looked through here."""
@@ -108,7 +119,7 @@ class PostgresStore:
     async def _connected(self) -> asyncpg.Connection:
         if self._connection is None or self._connection.is_closed():
             try:
-                self._connection = await connect(self._dsn, "bestex writer", transaction_timeout=TRANSACTION_TIMEOUT)
+                self._connection = await connect(self._dsn, "bestex writer", **WRITER_SETTINGS)
             except (asyncpg.PostgresError, *LOST) as error:
                 raise StoreUnavailableError(str(error) or type(error).__name__) from error
         return self._connection
@@ -172,6 +183,10 @@ def _whole_history(rows: Sequence[asyncpg.Record]) -> tuple[Event, ...]:
 
 def _unheld(rows: Sequence[asyncpg.Record]) -> list[UnheldOrder]:
     return [UnheldOrder(str(row["id"]), row["kind"], row["pair"], row["priority"]) for row in rows]
+
+
+def _shown(row: asyncpg.Record) -> OrderView:
+    return shown_order(str(row["id"]), row["view"], row["story"])
 
 
 class PostgresJournal:
@@ -278,7 +293,9 @@ class PostgresJournal:
             return None
         row = rows[0]
         owner = row["lease_owner"]
-        return OrderRow(decode_view(row["view"]), str(owner) if owner else None, row["lease_epoch"])
+        return OrderRow(
+            shown_order(order_id, row["view"], row["story"]), str(owner) if owner else None, row["lease_epoch"]
+        )
 
     async def orders(self, where: OrderFilter, limit: int, before_id: str | None) -> list[OrderView]:
         arguments: list[Any] = [before_id, where.pair, where.kind, limit]
@@ -294,7 +311,7 @@ class PostgresJournal:
         else:
             query = "orders_unfilled" if where.status in ENDS else "orders_open"
             arguments.append(where.status.value)
-        return [decode_view(row["view"]) for row in await self._fetch(query, *arguments)]
+        return [_shown(row) for row in await self._fetch(query, *arguments)]
 
     async def claim(self, limit: int) -> list[Lease]:
         rows = await self._fetch("claim", self.engine_id, self._ttl, limit)
@@ -330,10 +347,12 @@ class PostgresJournal:
         count: int = row["count"]
         return count
 
-    async def reserve_room(self, bounds: Room, watched_max: int | None) -> Room:
+    async def reserve_room(self, bounds: Room, watched_max: int | None, held: Room) -> Reservation:
         limits = (bounds.waiting, bounds.open, bounds.watched, watched_max)
-        [row] = await self._fetch("reserve_room", self.engine_id, *limits, _ROOM_LASTS)
-        return Room(row["waiting"], row["open"], row["watched"])
+        holds = (held.waiting, held.open, held.watched)
+        [row] = await self._fetch("reserve_room", self.engine_id, *limits, *holds, _ROOM_LASTS)
+        room = Room(row["waiting"], row["open"], row["watched"])
+        return Reservation(room, row["there_wait"], row["there_are_open"], row["there_are_watched"])
 
     async def resting(self, after_id: str | None, limit: int) -> list[RestingOrder]:
         rows = await self._fetch("resting", after_id or _BEFORE_ALL_IDS, limit)
@@ -350,11 +369,6 @@ class PostgresJournal:
         rows = await self._fetch("resting_these", list(order_ids))
         return [decode_resting(view, epoch) for view, epoch in rows]
 
-    async def unheld(self) -> int:
-        [row] = await self._fetch("unheld")
-        count: int = row["count"]
-        return count
-
     async def leases_of_resting(self, order_ids: Sequence[str]) -> list[Lease]:
         rows = await self._fetch("leases_of_resting", list(order_ids))
         return [Lease(str(row["id"]), row["lease_epoch"]) for row in rows]
@@ -365,7 +379,7 @@ class PostgresJournal:
         return count
 
     async def children(self, parent_id: str) -> list[OrderView]:
-        return [decode_view(row["view"]) for row in await self._fetch("children", parent_id)]
+        return [_shown(row) for row in await self._fetch("children", parent_id)]
 
     async def held(self, after_id: str | None, limit: int) -> list[HeldOrder]:
         rows = await self._fetch("held", self.engine_id, after_id, limit)

@@ -29,4 +29,11 @@ def named_append(text: str) -> str:
     return text.replace("{append}", APPEND)
 
 
-QUERIES: Final = _named(named_append(sql_text("queries.sql"))) | _named(sql_text("archive.sql"))
+_SHOWN: Final = """view, case when view is null then array(
+           select row(e.seq, e.status, e.attempt, (extract(epoch from e.at) * 1000000)::bigint, e.detail)
+             from bestex.events e where e.order_id = o.id order by e.seq) end as story"""
+"""What shows an order o: its view where that stands, else its events, of the same snapshot."""
+
+QUERIES: Final = _named(named_append(sql_text("queries.sql")).replace("{shown}", _SHOWN)) | _named(
+    sql_text("archive.sql")
+)

@@ -9,7 +9,7 @@ from msgspec.structs import force_setattr
 
 from bestex.domain.events import Event, StoredEvent, decode_detail, encode_detail, settles
 from bestex.domain.lifecycle import UNFILLED, Status
-from bestex.domain.order_state import OrderView
+from bestex.domain.order_state import OrderState, OrderView
 from bestex.domain.terms import Kind
 from bestex.journal.writer import MergedRows, with_companions
 from bestex.ports import RestingOrder
@@ -57,13 +57,10 @@ def _flags(values: Sequence[bool]) -> str:
 # How each array goes to the server; literals only for what never needs quoting.
 _NEW: Final[tuple[Column, ...]] = (
     *(_words, _array, _array, _array, _array, _array, _array),
-    *(_words, _numbers, _numbers, _optional, _flags, _optional, _array),
+    *(_numbers, _numbers, _optional, _flags, _scarce),
 )
-_UPDATE: Final[tuple[Column, ...]] = (
-    *(_words, _numbers, _words, _optional),
-    *(_words, _numbers, _numbers, _optional, _flags, _array),
-)
-_EVENT: Final[tuple[Column, ...]] = (_words, _numbers, _optional, _words, _numbers, _numbers, _array, _scarce)
+_UPDATE: Final[tuple[Column, ...]] = (_words, _numbers, _words, _numbers, _numbers, _optional, _flags, _scarce)
+_EVENT: Final[tuple[Column, ...]] = (_words, _numbers, _words, _numbers, _numbers, _array, _scarce)
 
 
 def append_columns(rows: Sequence[MergedRows]) -> list[str | list[Any]]:
@@ -71,8 +68,10 @@ def append_columns(rows: Sequence[MergedRows]) -> list[str | list[Any]]:
     new: list[tuple[Any, ...]] = []
     update: list[tuple[Any, ...]] = []
     events: list[tuple[Any, ...]] = []
+    new_unfilled: _Rare = {}
     parents: _Rare = {}
     carriers: _Rare = {}
+    unfilled: _Rare = {}
     takes: _Rare = {}
     pairs: _Rare = {}
     run_afters: _Rare = {}
@@ -81,22 +80,22 @@ def append_columns(rows: Sequence[MergedRows]) -> list[str | list[Any]]:
     for merged in with_companions(rows):
         first = merged.first
         order_id = first.order_id
-        before = first.base_status or ""
-        came_from: str = before
+        begins = len(events) + 1
         for append in merged.appends:
             for event in append.events:
-                status = event.status
                 detail = encode_detail(event.detail).decode()
                 events.append(
-                    (order_id, event.seq, came_from, status, event.attempt, event.at_us, detail, event.sealed or None)
+                    (order_id, event.seq, event.status, event.attempt, event.at_us, detail, event.sealed or None)
                 )
-                came_from = status
         view = merged.last.view
         last = merged.last.events[-1]
-        unfilled = came_from if last.status in UNFILLED else None
-        text = _view_encoder.encode(view).decode()
-        state = (came_from, last.seq, last.attempt, unfilled, settles(last))
+        settled = settles(last)
+        stands = settled or last.status is Status.WATCHING  # else it is not stored: the next event changes it
+        text = _view_encoder.encode(view).decode() if stands else None
+        state = (begins, len(events), first.lease_epoch, settled, text)
         if (order := first.new) is None:
+            if last.status in UNFILLED:
+                unfilled[len(update)] = last.status
             if first.takes_lease:
                 takes[len(update)] = "t"
             if (run_after_us := merged.last.run_after_us) is not None:
@@ -106,20 +105,24 @@ def append_columns(rows: Sequence[MergedRows]) -> list[str | list[Any]]:
                 fence_epochs[len(update)] = str(fence.epoch)
             if view.kind == _SNIPER:
                 pairs[len(update)] = view.pair  # the one that it has found, or still its own
-            update.append((order_id, first.base_seq, before, first.lease_epoch, *state, text))
+            update.append((order_id, first.base_seq, first.base_status or "", *state))
         else:
+            if last.status in UNFILLED:
+                new_unfilled[len(new)] = last.status
             if order.parent_id is not None:
                 parents[len(new)] = order.parent_id
             if merged.carrier is not None:
                 carriers[len(new)] = merged.carrier
             who = (order.kind, order.pair, order.caller)
             keys = (order.idempotency_key, order.client_order_id, order.request_hash)
-            new.append((order_id, *who, *keys, *state, first.lease_epoch, text))
+            new.append((order_id, *who, *keys, *state))
     return [
         *_columns(new, _NEW),
+        _array(_rare(new_unfilled)),
         _optional(_rare(parents)),
         _optional(_rare(carriers)),
         *_columns(update, _UPDATE),
+        _array(_rare(unfilled)),
         _optional(_rare(takes)),
         _array(_rare(pairs)),
         _optional(_rare(run_afters)),
@@ -163,6 +166,21 @@ def stored_event(row: asyncpg.Record) -> StoredEvent:
 
 def decode_view(raw: str) -> OrderView:
     return _view_decoder.decode(raw)
+
+
+Story = Sequence[tuple[int, str, int, int, str]]
+"""An order's events, first to last: seq, status, attempt, time in Unix microseconds, detail."""
+
+
+def shown_order(order_id: str, view: str | None, story: Story | None) -> OrderView:
+    """The order as its row has it, or else as its events do."""
+    if view is not None:
+        return decode_view(view)
+    state = OrderState()
+    for seq, word, attempt, at_us, detail in story or ():
+        status = Status(word)
+        state.apply(Event(order_id, seq, status, attempt, at_us, decode_detail(status, detail)))
+    return state.view()
 
 
 def decode_resting(raw: str, lease_epoch: int) -> RestingOrder:

@@ -8,6 +8,7 @@ import httpx
 
 from bestex.api.app import Application, create_rest
 from bestex.api.asgi import App
+from bestex.api.entry_stream import EntryStream
 from bestex.api.execute import OrderEntry
 from bestex.api.feed import Feed
 from bestex.api.launches import LaunchReader
@@ -15,7 +16,7 @@ from bestex.api.market import MarketReader
 from bestex.api.operations import OperationsReader
 from bestex.api.operator import OperatorReader
 from bestex.api.orders import OrderReader
-from bestex.api.stream import EntryStream, StatusStream
+from bestex.api.stream import StatusStream
 from bestex.domain.errors import NotFoundError
 from bestex.domain.events import Changes
 from bestex.domain.order_state import OrderView

@@ -1,16 +1,19 @@
 """What is made of the rounds: medians, ratios, goals, charts and the page."""
 
+import os
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
-from bench import results, throughput
+from bench import growth, latency, memory, punctuality, recovery, resting, results, throughput, watchers
 from bench.catalogue import BENCHMARKS
+from bench.drive import others_share
 from bench.machine import Machine
 from bench.page import page
-from bench.results import Reading, Result, median_curve, medians, ratio
-from bench.suite import draw, parse, rotated
+from bench.results import Reading, Result, median_curve, medians, ratio, rows_of
+from bench.suite import Benchmark, draw, parse, rotated
 
 MACHINE = Machine("a processor", 2, 8_000, "Linux", 0.0, "3.11", "v20", "postgres 18", "9", "abc")
 
@@ -104,3 +107,86 @@ def test_a_quick_pass_has_one_round(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BENCH_QUICK", "1")
     assert parse(throughput.BENCHMARK, []).quick
     assert parse(throughput.BENCHMARK, ["--rounds", "2"]).rounds == 2
+
+
+def test_many_systems_stand_below_each_other_and_few_side_by_side() -> None:
+    few = {"a": {"x": 1.0}, "b": {"x": 2.0, "y": 3.0}}
+    assert rows_of(few) == [["", "a", "b"], ["x", "1", "2"], ["y", "", "3"]]
+    many = {name: {"x": 1.0} for name in "abcde"}
+    assert rows_of(many) == [["", "x"], *([name, "1"] for name in "abcde")]
+
+
+LATENCIES = {"accept p99, ms": 12.0, "accept to confirmed p99, ms": 20.0}
+CURVE = {"0": 1.0, "50": 2.0, "99": 5.0, "100": 9.0}
+
+SAMPLES: dict[str, list[Reading]] = {
+    "throughput": [Reading("peer", 1, {"completed/s": 100.0}), Reading("bestex", 1, {"completed/s": 120.0})],
+    "latency": [
+        Reading(latency.system_of(share), 1, {"share, %": share, **LATENCIES}, {"accept": CURVE, "confirm": CURVE})
+        for share in latency.SHARES
+    ],
+    "punctuality": [Reading(punctuality.system_of(1_000), 1, {punctuality.LATEST: 100.0}, {"beyond": CURVE})],
+    "watchers": [
+        Reading(
+            "10,000 watchers",
+            1,
+            {
+                watchers.HELD: 10_000.0,
+                watchers.AT_RATE: 999.0,
+                "memory without watchers, MB": 80.0,
+                "memory with idle watchers, MB": 300.0,
+                watchers.MEMORY: 390.0,
+                watchers.P99: 200.0,
+            },
+            {"update": CURVE},
+        )
+    ],
+    "resting": [
+        Reading(
+            resting.system_of(size), 1, {resting.RESTING: size, resting.START: 1, resting.MEMORY: 2, resting.FIRED: 3}
+        )
+        for size in resting.SIZES
+    ],
+    "recovery": [
+        Reading(recovery.system_of(size), 1, {recovery.OPEN: size, recovery.READY: 1.0, recovery.MEMORY: 100.0})
+        for size in recovery.SIZES
+    ],
+    "growth": [
+        Reading(growth.EMPTY, 1, {"completed/s": 100.0, growth.HISTORY: 0.0}),
+        Reading(growth.FULL, 1, {"completed/s": 95.0, growth.HISTORY: float(growth.ORDERS)}),
+    ],
+    "memory": [
+        Reading(memory.system_of(level), 1, {memory.IN_FLIGHT: level, memory.BYTES: 9_000.0, "memory, MB": 100.0})
+        for level in memory.LEVELS
+    ],
+}
+
+
+@pytest.mark.parametrize("benchmark", BENCHMARKS, ids=lambda benchmark: benchmark.name)
+def test_every_benchmark_draws_describes_and_judges_what_it_finds(benchmark: Benchmark, tmp_path: Path) -> None:
+    result = replace(throughput_result(), benchmark=benchmark.name, readings=SAMPLES[benchmark.name])
+    result = replace(result, medians=medians(result.readings))
+    assert draw(benchmark, result, tmp_path).read_text().startswith("<?xml")
+    assert 100 < len(benchmark.describe(result)) < 700
+    figures = [goal.read(result.medians) for goal in benchmark.goals]
+    if benchmark.name != "throughput":  # its sample has not all systems
+        assert None not in figures
+    if benchmark.name == "growth":
+        assert figures == [95.0]
+
+
+def test_a_short_history_or_few_watchers_meet_no_goal() -> None:
+    short = {
+        growth.EMPTY: {"completed/s": 1.0, growth.HISTORY: 0.0},
+        growth.FULL: {"completed/s": 1.0, growth.HISTORY: 9.0},
+    }
+    assert [goal.read(short) for goal in growth.GOALS] == [None]
+    few = {"9 watchers": {watchers.HELD: 9.0, watchers.AT_RATE: 1_000.0, watchers.MEMORY: 1.0, watchers.P99: 1.0}}
+    assert [goal.read(few) for goal in watchers.GOALS] == [None, None]
+
+
+def test_what_others_used_is_what_nobody_measured_accounts_for() -> None:
+    ticks_a_second = os.sysconf("SC_CLK_TCK")
+    before, after = (0, 0), (10 * ticks_a_second, 4 * ticks_a_second)  # 6 of 10 core seconds were used
+    assert others_share(before, after, measured_seconds=5.0) == pytest.approx(0.1)
+    assert others_share(before, after, measured_seconds=7.0) == 0.0

@@ -101,6 +101,27 @@ async def test_the_first_order_of_a_pair_is_watched_without_delay() -> None:
         assert sum(len(each.engine.watch) for each in cluster.watchers) == 1
 
 
+async def test_a_pair_that_is_heard_of_while_the_pairs_are_listed_is_not_forgotten() -> None:
+    async with small_cluster(watchers=1) as cluster:
+        [watcher] = cluster.watchers
+        listing, told = asyncio.Event(), asyncio.Event()
+        resting_pairs = watcher.journal.resting_pairs
+
+        async def late() -> list[str]:
+            pairs = await resting_pairs()
+            listing.set()
+            await told.wait()
+            return pairs
+
+        watcher.journal.resting_pairs = late  # type: ignore[method-assign]
+        await cluster.until(listing.is_set)
+        await cluster.order(limit_price="100")
+        await cluster.clock.advance(SOON_S)
+        told.set()
+        await cluster.clock.advance(SOON_S)
+        assert watcher.engine.orders_watched == 1
+
+
 async def test_a_book_in_which_nothing_waits_any_more_is_forgotten() -> None:
     async with small_cluster(watchers=1) as cluster:
         order_id = await cluster.order(limit_price="100")
@@ -144,7 +165,6 @@ async def test_what_a_watcher_fires_is_nobodys_until_a_worker_claims_it() -> Non
         await cluster.until_status(order_id, _S.ROUTING)
         order = cluster.database.orders[order_id]
         assert (order.owner, order.epoch) == (None, 1)
-        assert await cluster.worker.journal.unheld() == 1
 
 
 async def test_an_order_that_fired_in_vain_is_watched_again_by_its_books_owner() -> None:
@@ -199,6 +219,30 @@ async def test_an_owner_that_does_not_notice_that_time_has_passed_is_refused_by_
         cluster.price("100.5")
         await cluster.until_status(order_id)
         assert cluster.firings(order_id) == 1
+
+
+async def test_a_lease_that_runs_out_between_a_price_and_the_firing_fires_nothing() -> None:
+    async with small_cluster(watchers=1) as cluster:
+        [watcher] = cluster.watchers
+        order_id = await cluster.order(limit_price="100")
+        await cluster.until_watched(1)
+        watcher.price("100.5")
+        assert watcher.engine.firing == 1
+        before = watcher.journal.writer.commits
+        watcher.engine.books.good_until(cluster.clock.monotonic())
+        await cluster.clock.settle()
+        assert (cluster.firings(order_id), watcher.journal.writer.commits) == (0, before)
+
+
+async def test_an_order_in_anothers_book_is_let_be_though_something_has_it_read() -> None:
+    async with small_cluster() as cluster:
+        order_id = await cluster.order(limit_price="100")
+        owner = await owner_of(cluster, KEY)
+        await cluster.until_watched(1)
+        other = other_than(cluster, owner)
+        other.engine.watch.refresh(order_id)
+        await cluster.clock.advance(SOON_S)
+        assert other.engine.orders_watched == 0
 
 
 async def test_an_owner_whose_renewals_fail_fires_until_its_lease_runs_out_and_again_once_it_is_renewed() -> None:

@@ -1,5 +1,5 @@
 -- Every query of the journal by name: `-- name: NAME` begins one. Used in postgres.py, trigger_store.py, engines.py and
--- evidence.py.
+-- evidence.py. {shown} is what shows an order, see queries.py.
 
 -- name: append
 -- The one round trip of a group commit; see functions.sql.
@@ -7,13 +7,14 @@ select first_position, refused, reasons, head_hash
   from bestex.{append}(
        $1, $2,
        $3::text::uuid[], $4, $5, $6, $7, $8, $9,
-       $10::text::text[], $11::text::integer[], $12::text::integer[], $13::text::text[], $14::text::boolean[],
-       $15::text::integer[], $16, $17::text::uuid[], $18::text::uuid[],
-       $19::text::uuid[], $20::text::integer[], $21::text::text[], $22::text::integer[],
-       $23::text::text[], $24::text::integer[], $25::text::integer[], $26::text::text[], $27::text::boolean[], $28,
-       $29::text::boolean[], $30, $31::text::bigint[], $32, $33::text::integer[],
-       $34::text::uuid[], $35::text::integer[], $36::text::text[], $37::text::text[], $38::text::integer[],
-       $39::text::bigint[], $40, $41)
+       $10::text::integer[], $11::text::integer[], $12::text::integer[], $13::text::boolean[], $14, $15,
+       $16::text::uuid[], $17::text::uuid[],
+       $18::text::uuid[], $19::text::integer[], $20::text::text[], $21::text::integer[], $22::text::integer[],
+       $23::text::integer[],
+       $24::text::boolean[], $25, $26, $27::text::boolean[], $28, $29::text::bigint[],
+       $30, $31::text::integer[],
+       $32::text::uuid[], $33::text::integer[], $34::text::text[], $35::text::integer[], $36::text::bigint[], $37,
+       $38)
 
 -- name: events_of_order
 select position, order_id, seq, status, attempt, (extract(epoch from at) * 1000000)::bigint as at_us, detail, sealed
@@ -92,53 +93,51 @@ select id, lease_epoch from bestex.orders where resting and id = any ($1::uuid[]
 select count(*) from bestex.orders where resting
 
 -- name: reserve_room
-select waiting, open, watched from bestex.reserve_room($1, $2, $3, $4, $5, $6)
-
--- name: unheld
-select count(*) from bestex.orders where lease_owner is null and not settled and not resting
+select waiting, open, watched, there_wait, there_are_open, there_are_watched
+  from bestex.reserve_room($1, $2, $3, $4, $5, $6, $7, $8, $9)
 
 -- name: order
-select view, lease_owner, lease_epoch from bestex.orders where id = $1
+select {shown}, lease_owner, lease_epoch from bestex.orders o where id = $1
 
 -- name: orders_newest
-select view from bestex.orders
+select id, {shown} from bestex.orders o
  where ($1::uuid is null or id < $1)
    and ($2::text is null or pair = $2) and ($3::text is null or kind = $3)
  order by id desc limit $4
 
 -- name: orders_open
-select view from bestex.orders
+select id, {shown} from bestex.orders o
  where not settled and not resting and status = $5 and ($1::uuid is null or id < $1)
    and ($2::text is null or pair = $2) and ($3::text is null or kind = $3)
  order by id desc limit $4
 
 -- name: orders_resting
-select view from bestex.orders
+select id, {shown} from bestex.orders o
  where resting and ($1::uuid is null or id < $1)
    and ($2::text is null or pair = $2) and ($3::text is null or kind = $3)
  order by id desc limit $4
 
 -- name: orders_unfilled
-select view from bestex.orders
+select id, {shown} from bestex.orders o
  where unfilled = $5 and ($1::uuid is null or id < $1)
    and ($2::text is null or pair = $2) and ($3::text is null or kind = $3)
  order by id desc limit $4
 
 -- name: orders_confirmed
-select view from bestex.orders
+select id, {shown} from bestex.orders o
  where status = 'confirmed' and ($1::uuid is null or id < $1)
    and ($2::text is null or pair = $2) and ($3::text is null or kind = $3)
  order by id desc limit $4
 
 -- name: orders_of_parent
 -- In whatever status: another's are few.
-select view from bestex.orders
+select id, {shown} from bestex.orders o
  where parent_id = $5 and ($1::uuid is null or id < $1)
    and ($2::text is null or pair = $2) and ($3::text is null or kind = $3) and ($6::text is null or status = $6)
  order by id desc limit $4
 
 -- name: children
-select view from bestex.orders where parent_id = $1 order by id
+select id, {shown} from bestex.orders o where parent_id = $1 order by id
 
 -- name: keys
 -- Whose the idempotency key and the client order id are.
@@ -369,11 +368,12 @@ select max(version) from bestex.migrations
 -- Whole rows as they are stored, for the audit. A time that is none comes as 0: no row was written with it.
 select position, order_id::text, seq, status, attempt,
        case when isfinite(at) then (extract(epoch from at) * 1000000)::bigint else 0 end,
-       convert_to(detail::text, 'UTF8'), coalesce(sealed, ''), hash
+       convert_to(detail, 'UTF8'), coalesce(sealed, ''), hash
   from bestex.events order by position
 
 -- name: audit_orders
-select id::text, kind, pair, client_order_id, status, seq, attempt, unfilled, settled, convert_to(view::text, 'UTF8'),
+select id::text, kind, pair, client_order_id, status, seq, attempt, unfilled, settled,
+       coalesce(convert_to(view, 'UTF8'), ''),
        resting, parent_id::text
   from bestex.orders
 
