@@ -2,7 +2,7 @@
 # Everything goes into .venv in the checkout: nothing is installed elsewhere, and nothing needs root.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup serve test check format bench bench-recovery bench-triggers lock clean
+.PHONY: help setup serve test check format bench bench-all bench-page compose-check lock clean
 
 BIN := .venv/bin
 REQUIREMENTS := requirements/requirements.txt
@@ -16,7 +16,7 @@ export PIP_NO_INPUT := 1
 export PIP_ROOT_USER_ACTION := ignore
 
 help: ## list these commands
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1|\2/p' Makefile | awk -F '|' '{ printf "make %-8s %s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z%-]*\):.*## \(.*\)/\1|\2/p' Makefile | awk -F '|' '{ printf "make %-14s %s\n", $$1, $$2 }'
 
 # .venv/setup-stamp holds what .venv was made from: where, and the content of these two files. When it still says
 # the same and the interpreter still runs, there is nothing to do. It is written last, so a broken-off setup runs again.
@@ -81,14 +81,21 @@ format: setup ## format the code and mend what ruff can mend
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-bench: setup ## measure this engine on this machine
+bench: bench-throughput ## completed orders a second, beside the Node.js peer
+
+# BENCH_QUICK=1 make bench-all is a short pass, to see that all of it works.
+bench-all: setup ## every benchmark, and the page of results
 	@exec $(BIN)/python -m bench
 
-bench-recovery: setup ## how long a start takes that finds 100,000 open orders
-	@exec $(BIN)/python -m bench.recovery
+bench-page: setup ## the page of results and its charts anew, from the last runs
+	@exec $(BIN)/python -m bench.page
 
-bench-triggers: setup ## a million watched orders: memory, start, firing, snipers
-	@exec $(BIN)/python -m bench.triggers
+# throughput, latency, punctuality, watchers, resting, recovery, growth, memory. Options: ARGS="--rounds 1"
+bench-%: setup ## one of them by its name; its options in ARGS
+	@exec $(BIN)/python -m bench.$* $(ARGS)
+
+compose-check: setup ## whether compose.yaml is sound: its schema, our rules, docker compose
+	@exec $(BIN)/python -m deploy.check_compose
 
 # uv comes into an environment of its own, for this one command. No index is written down: each machine uses its own.
 lock: setup ## choose new versions for requirements/requirements.txt

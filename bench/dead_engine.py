@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Final
 
 import asyncpg
-from rich.progress import track
 
 from bench.errors import BenchError
+from bench.suite import ProgressOf
 from bestex.ambient import SystemClock, SystemIds
 from bestex.journal.postgres import PostgresJournal
 from bestex.journal.queries import QUERIES
@@ -30,14 +30,15 @@ class DeadEngine:
     anchor_slot: int
     slot_us: int
 
-    async def write(self, appends: Iterable[Append], count: int) -> None:
-        """Write these rows, with a progress bar."""
+    async def write(self, appends: Iterable[Append], progress: ProgressOf) -> None:
+        """Write these rows; `progress` is told how many have been."""
         waiting: list[asyncio.Future[int]] = []
-        for append in track(appends, "loading", total=count):
+        for number, append in enumerate(appends):
             waiting.append(self.journal.append(append))
             if len(waiting) >= IN_FLIGHT:
                 await asyncio.gather(*waiting)
                 waiting.clear()
+                progress(number)
         await asyncio.gather(*waiting)
 
 

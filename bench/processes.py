@@ -16,7 +16,7 @@ from typing import Final
 
 import httpx
 
-from bench.errors import BenchError
+from bench.errors import BenchError, UnavailableError
 
 STOP_SECONDS_MAX: Final = 20.0
 READY_POLL_SECONDS: Final = 0.05
@@ -101,6 +101,8 @@ def with_log_of(started: Child) -> Iterator[None]:
     """What goes wrong in the block is told together with the end of the child's log."""
     try:
         yield
+    except UnavailableError:
+        raise  # nothing went wrong
     except (BenchError, httpx.HTTPError) as error:
         state = "runs" if started.process.returncode is None else f"ended with {started.process.returncode}"
         raise BenchError(f"{error or repr(error)}\n{started.error(state)}") from error
@@ -168,3 +170,22 @@ def cpu_seconds(pid: int) -> float:
     """User and system time that the process has used, all its threads together."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def family_cpu_seconds() -> float:
+    """User and system time of all living processes that this one started, and theirs, and of their ended children."""
+    parents: dict[int, int] = {}
+    ticks: dict[int, int] = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text().rpartition(")")[2].split()
+        except (FileNotFoundError, ProcessLookupError):  # it has ended meanwhile
+            continue
+        pid = int(stat.parent.name)
+        parents[pid] = int(fields[1])
+        ticks[pid] = sum(map(int, fields[11:15]))
+    family, generation = set[int](), {os.getpid()}
+    while generation:
+        generation = {pid for pid, parent in parents.items() if parent in generation}
+        family |= generation
+    return sum(ticks[pid] for pid in family) / os.sysconf("SC_CLK_TCK")

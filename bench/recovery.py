@@ -3,20 +3,16 @@
 Half of the orders were accepted and not begun, half have a signed transaction of which nobody knows what became.
 """
 
-import argparse
-import asyncio
 import sys
 import time
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Final
-
-from rich.console import Console
+from typing import TYPE_CHECKING, Final
 
 from bench.dead_engine import dead_engine
 from bench.engine import BESTEX, READY_SECONDS_MAX, end_postgres
-from bench.errors import BenchError
 from bench.processes import child, free_port, peak_memory_bytes, temporary_directory, wait_for_ok
+from bench.results import Figures, Findings, Reading, Result
+from bench.suite import Benchmark, ProgressOf, Run, main
 from bestex.ambient import SystemClock, SystemIds
 from bestex.domain.events import (
     BuildingDetail,
@@ -38,7 +34,12 @@ from bestex.ports import Append, NewOrder
 from bestex.venues.simulated.slots import last_valid_height
 from bestex.venues.simulated.transaction import Message, sign
 
-ORDERS: Final = 100_000
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+SIZES: Final = (20_000, 50_000, 100_000)
+QUICK_SIZES: Final = (1_000, 5_000)
+OPEN, READY, MEMORY = "open orders", "ready after, s", "peak memory, MB"
 EPOCH: Final = 1
 QUOTES: Final = (
     QuoteRecord("raydium", 251.3, "FJXAViwGpool", "40.204417", "0.000625", "SOL", 1, "40.2031", chosen=True),
@@ -46,8 +47,21 @@ QUOTES: Final = (
 )
 
 
-async def run(orders: int) -> None:
-    console = Console()
+async def measure(run: Run) -> Findings:
+    sizes = QUICK_SIZES if run.quick else SIZES
+    readings: list[Reading] = []
+    for number in range(1, run.rounds + 1):
+        for size in sizes:
+            found = await _figures(run, size)
+            readings.append(Reading(system_of(size), number, found))
+            run.say(f"round {number}: {size:,} open orders: ready after {found[READY]:.1f} s")
+    readings.sort(key=lambda reading: (reading.figures[OPEN], reading.round))
+    return Findings(
+        readings, {"orders": "half accepted and not begun, half with a signed transaction of unknown outcome"}
+    )
+
+
+async def _figures(run: Run, orders: int) -> Figures:
     with temporary_directory() as folder:
         data = folder / "data"
         data.mkdir()
@@ -58,31 +72,27 @@ async def run(orders: int) -> None:
                 await wait_for_ok(serve, f"http://127.0.0.1:{port}/readyz", READY_SECONDS_MAX)
             postgres = EmbeddedPostgres(data)
             await postgres.start()
-            await load(postgres.dsn, orders)
+            with run.bar(f"writing {orders:,} open orders", orders) as progress:
+                await load(postgres.dsn, orders, progress)
             await postgres.stop()
             began = time.monotonic()
-            log = folder / "second.log"
-            async with child("bestex", [BESTEX, "serve"], log, settings) as serve:
-                await wait_for_ok(serve, f"http://127.0.0.1:{port}/readyz", READY_SECONDS_MAX)
-                seconds = time.monotonic() - began
-                memory = peak_memory_bytes(serve.pid)
-            console.print(f"{orders:,} open orders recovered in {seconds:.1f} s, peak memory {memory / 1e6:.0f} MB")
-            console.print(told(log))
+            async with child("bestex", [BESTEX, "serve"], folder / "second.log", settings) as serve:
+                with run.bar(f"recovering {orders:,} open orders", 1):
+                    await wait_for_ok(serve, f"http://127.0.0.1:{port}/readyz", READY_SECONDS_MAX)
+                return {
+                    OPEN: orders,
+                    READY: time.monotonic() - began,
+                    MEMORY: peak_memory_bytes(serve.pid) / 1e6,
+                }
         finally:
             await end_postgres(data)
 
 
-def told(log: Path) -> str:
-    """What the engine itself said of it."""
-    lines = log.read_text().splitlines()
-    return "\n".join(line for line in lines if '"engine.recovered"' in line or '"level": "warning"' in line)
-
-
-async def load(dsn: str, orders: int) -> None:
+async def load(dsn: str, orders: int, progress: ProgressOf) -> None:
     """Write the orders through the journal, as an engine that is dead then."""
     async with dead_engine(dsn, "inline") as dead:
         slot = dead.anchor_slot + (dead.clock.now_us() - dead.anchor_us) // dead.slot_us
-        await dead.write(drafts(orders, dead.clock, dead.ids, dead.wallet_key, slot), orders)
+        await dead.write(drafts(orders, dead.clock, dead.ids, dead.wallet_key, slot), progress)
 
 
 def drafts(orders: int, clock: SystemClock, ids: SystemIds, key: bytes, slot: int) -> Iterator[Append]:
@@ -114,16 +124,38 @@ def drafts(orders: int, clock: SystemClock, ids: SystemIds, key: bytes, slot: in
         yield Append(order.id, 0, None, EPOCH, tuple(events), state.view(), new)
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m bench.recovery", description=__doc__)
-    parser.add_argument("--orders", type=int, default=ORDERS, help="open orders (default: %(default)s)")
-    try:
-        asyncio.run(run(parser.parse_args().orders))
-    except BenchError as error:
-        sys.stderr.write(f"{error}\n")
-        return 1
-    return 0
+def system_of(size: int) -> str:
+    return f"{size:,} open"
 
+
+def draw(result: Result) -> "Figure":
+    from bench.charts import figure, line, title
+
+    made, (left, right) = figure(columns=2, height_in=2.8)
+    middle = list(result.medians.values())
+    line(left, [(each[OPEN], each[READY]) for each in middle], "open orders found", "s")
+    title(left, "from the start to ready")
+    line(right, [(each[OPEN], each[MEMORY]) for each in middle], "open orders found", "MB")
+    title(right, "peak memory of the process")
+    return made
+
+
+def describe(result: Result) -> str:
+    return (
+        "A start that finds many open orders after a crash, until the engine answers that it is ready; PostgreSQL's "
+        "own start is in it. Ready means that every order has been folded from its events, that every signed "
+        "transaction is being looked up, and that new orders are taken."
+    )
+
+
+BENCHMARK: Final = Benchmark(
+    name="recovery",
+    title="Recovery",
+    measure=measure,
+    draw=draw,
+    describe=describe,
+    alt="Seconds from the start to ready, and peak memory, over the number of open orders found",
+)
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(BENCHMARK))

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.postgres import TEMPLATE, PostgresServer, running_postgres
+from tests.support.redis import RedisServer, running_redis
 
 
 @pytest.fixture(scope="session")
@@ -18,6 +19,13 @@ def repository() -> Path:
 def postgres_server() -> Iterator[PostgresServer]:
     """A real PostgreSQL, one for each test process. A test that stops it starts it again."""
     with running_postgres() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[RedisServer]:
+    """A real Valkey, one for each test process. A test that stops it starts it again."""
+    with running_redis() as server:
         yield server
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AliasChoices, Field, field_validator
+from pydantic import AliasChoices, Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 
@@ -34,10 +34,18 @@ class Settings(BaseSettings):
     allowed_hosts: Words = ()  # Host headers admitted beside this machine's own, comma-separated
     cors_origins: Words = ()  # front ends that may call, such as http://localhost:5173, comma-separated
 
+    private_network: bool = False  # `host` may be reached by others: all of them may trade
+
     database_url: str | None = Field(None, validation_alias=AliasChoices("DATABASE_URL", "database_url"))
     data_dir: Path = Field(default_factory=default_data_dir)  # of the embedded database, without database_url
     head_file: Path | None = None  # where the log's head is published; None: data_dir/heads/JOURNAL_ID.json
     postgres_user: str = "nobody"  # whom the embedded server runs as when the engine runs as root
+
+    # Of processes that share a database: api, worker, watcher
+    queue: Literal["postgres", "bullmq"] = "postgres"  # what tells workers of orders
+    redis_url: str | None = Field(None, validation_alias=AliasChoices("REDIS_URL", "redis_url"))
+    simnet_url: str = "http://127.0.0.1:4100"  # the simulated market and chain
+    health_port: int | None = Field(None, ge=1, le=65_535)  # of a worker or a watcher: /healthz, /readyz, /metrics
 
     profile: Literal["realistic", "instant"] = "realistic"  # the simulated venues' times
     seed: int = Field(1, ge=0, le=2**63 - 1)  # of the simulated market's nature
@@ -80,15 +88,42 @@ class Settings(BaseSettings):
             _ = parts.port  # raises for one that is no number
         return value
 
+    @field_validator("redis_url")
+    @classmethod
+    def _redis(cls, value: str | None) -> str | None:
+        if value is not None:
+            parts = urlsplit(value)
+            if parts.scheme not in ("redis", "rediss"):
+                raise ValueError("must be a URL such as redis://user:password@host:6379/0")
+            _ = parts.port  # raises for one that is no number
+        return value
+
+    @field_validator("simnet_url")
+    @classmethod
+    def _http(cls, value: str) -> str:
+        parts = urlsplit(value)
+        if parts.scheme != "http" or not parts.hostname:
+            raise ValueError("must be a URL such as http://127.0.0.1:4100")
+        _ = parts.port  # raises for one that is no number
+        return value
+
+    @model_validator(mode="after")
+    def _queue_has_redis(self) -> "Settings":
+        if self.queue == "bullmq" and self.redis_url is None:
+            raise ValueError("BESTEX_QUEUE=bullmq needs REDIS_URL")
+        return self
+
     @property
     def database_host(self) -> str:
         """Where the external database is, for a person to read: without the password."""
         parts = urlsplit(self.database_url or "")
         return f"{parts.hostname or 'the local socket'}:{parts.port or 5432}"
 
-    @field_validator("host")
-    @classmethod
-    def _local_only(cls, value: str) -> str:
-        if value not in ("127.0.0.1", "localhost", "::1"):
-            raise ValueError("until there are keys, the engine listens on this machine's own addresses only")
-        return value
+    @model_validator(mode="after")
+    def _local_only(self) -> "Settings":
+        if not self.private_network and self.host not in ("127.0.0.1", "localhost", "::1"):
+            raise ValueError(
+                "BESTEX_HOST: until there are keys, the engine listens on this machine's own addresses only. Inside a"
+                " network of your own, whose every machine may trade, set BESTEX_PRIVATE_NETWORK=true."
+            )
+        return self

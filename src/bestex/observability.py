@@ -4,7 +4,7 @@ import logging
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import structlog
 from prometheus_client import CollectorRegistry, generate_latest
@@ -18,6 +18,9 @@ if TYPE_CHECKING:  # what an engine without a terminal need not load
     from rich.progress import Progress
 
 Gauge = Callable[[], float]
+
+_GIVING_UP: Final = frozenset({Status.ROUTING, Status.CANCELLED, Status.FAILED})
+"""The statuses whose events may tell of an attempt that was given up."""
 
 
 class Metrics(Collector):
@@ -39,17 +42,20 @@ class Metrics(Collector):
     def committed(self, events: Sequence[StoredEvent]) -> None:
         """Count one commit's events; a listener of the journal."""
         self._commits += 1
+        counts = self._events
         for stored in events:
             event = stored.event
             status = event.status
-            self._events[status] += 1
-            if ends(event):
+            counts[status] += 1
+            if status in ENDS and ends(event):
                 self._ended[status] += 1
-            detail = event.detail
-            if isinstance(detail, RoutingDetail | CancelledDetail) and detail.previous is not None:
-                self._given_up[detail.previous.code] += 1
-            elif isinstance(detail, FailedDetail):
-                self._given_up[detail.code] += 1
+            if status in _GIVING_UP:
+                detail = event.detail
+                if isinstance(detail, RoutingDetail | CancelledDetail):
+                    if detail.previous is not None:
+                        self._given_up[detail.previous.code] += 1
+                elif isinstance(detail, FailedDetail):
+                    self._given_up[detail.code] += 1
 
     def collect(self) -> Iterator[CounterMetricFamily | GaugeMetricFamily]:
         accepted = CounterMetricFamily("bestex_orders_accepted", "Orders stored")

@@ -4,9 +4,9 @@ Each port has one contract suite in `tests/contracts` that every adapter passes.
 """
 
 from asyncio import Future
-from collections.abc import Callable, Container, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Final, Protocol
 
 import msgspec
 
@@ -42,10 +42,14 @@ class Ids(Protocol):
         """A random number in [0, 1), for jitter."""
 
 
+ROOM_LASTS_S: Final = 5.0
+"""How long room that an engine has reserved is kept free for it."""
+
+
 # --- Journal -------------------------------------------------------------------------------------------------
 
 
-class NewOrder(msgspec.Struct, frozen=True):
+class NewOrder(msgspec.Struct, frozen=True, gc=False):
     """What the journal keeps of an order beside its events, from its first append on."""
 
     order_id: str
@@ -65,7 +69,7 @@ class BookLease(msgspec.Struct, frozen=True):
     epoch: int  # raised with every change of owner
 
 
-class Append(msgspec.Struct, frozen=True):
+class Append(msgspec.Struct, frozen=True, gc=False):
     """Rows for one order, appended all or none."""
 
     order_id: str
@@ -94,6 +98,22 @@ class Lease(msgspec.Struct, frozen=True):
 
     order_id: str
     epoch: int
+
+
+class ClaimedOrder(msgspec.Struct, frozen=True):
+    """An order whose lease has just been taken."""
+
+    lease: Lease
+    events: tuple[Event, ...]  # its whole history; none where it has to be read on its own
+
+
+class UnheldOrder(msgspec.Struct, frozen=True):
+    """An order that waits for an executor: nobody holds its lease."""
+
+    order_id: str
+    kind: str
+    pair: str
+    priority: int  # the smallest is claimed first
 
 
 class HeldOrder(msgspec.Struct, frozen=True):
@@ -164,6 +184,23 @@ class Halt(msgspec.Struct, frozen=True):
     since_us: int  # Unix time, microseconds
 
 
+class Room(msgspec.Struct, frozen=True):
+    """How many orders there may be, or may still be accepted."""
+
+    waiting: int  # that nobody executes yet
+    open: int  # that have not ended; watched ones excepted
+    watched: int
+
+
+class Reservation(msgspec.Struct, frozen=True):
+    """Room that an engine has reserved, and the orders that were counted for it, each up to its bound."""
+
+    room: Room
+    waiting: int
+    open: int
+    watched: int | None  # None: not counted
+
+
 class OrderFilter(msgspec.Struct, frozen=True):
     status: Status | None = None
     pair: str | None = None
@@ -197,6 +234,9 @@ class Journal(Protocol):
     async def feed(self, after_position: int, limit: int) -> list[StoredEvent]:
         """The log behind a position, in commit order."""
 
+    async def feed_of(self, order_ids: Collection[str], after: int, to: int) -> list[StoredEvent]:
+        """Of the log behind one position up to another, the events of these orders, in commit order."""
+
     async def head(self) -> int:
         """The position of the last committed event; 0 when empty."""
 
@@ -216,14 +256,33 @@ class Journal(Protocol):
         Not those of watched ones: who fires one takes its lease.
         """
 
-    async def claim_waiting(self, limit: int) -> list[Lease]:
-        """Take the leases of orders that nobody holds and that are due, the most urgent first."""
+    async def claim_waiting(self, limit: int, *, signed_only: bool = False) -> list[ClaimedOrder]:
+        """Take the leases of orders that nobody holds and that are due, the most urgent first.
 
-    async def claim_these(self, order_ids: Sequence[str]) -> list[Lease]:
+        With `signed_only` those of which a transaction may land or be final yet. An engine that gives no signs of life
+        gets none.
+        """
+
+    async def claim_these(self, order_ids: Sequence[str]) -> list[ClaimedOrder]:
         """Of these orders, take the leases of those that nobody holds and that are due."""
 
     async def hand_back(self, leases: Sequence[Lease]) -> None:
         """Let go of leases, so that others may take the orders up; one that is another's by now stays as it is."""
+
+    async def hand_back_held(self, limit: int) -> list[UnheldOrder]:
+        """Let go of leases of this engine's, whatever they are; none is given when none is left."""
+
+    async def silent_engines(self) -> dict[str, int]:
+        """The engines that gave no sign of life for too long, with the time of their last, Unix microseconds."""
+
+    async def free_orders_of_the_dead(self, after_id: str | None, limit: int) -> list[UnheldOrder]:
+        """Take the leases of unsettled orders from engines that are not alive, for nobody, by id, behind `after_id`.
+
+        Those of which a transaction may land or be final yet are the most urgent from then on.
+        """
+
+    async def forget_engines(self) -> None:
+        """Forget the engines that have been silent for long and hold no order."""
 
     async def unsettled(self) -> int:
         """How many orders are not settled and not watched."""
@@ -231,10 +290,28 @@ class Journal(Protocol):
     async def resting(self, after_id: str | None, limit: int) -> list[RestingOrder]:
         """Watched orders, by id, behind `after_id`."""
 
+    async def resting_pairs(self) -> list[str]:
+        """The names of the pairs that have watched orders, sorted."""
+
+    async def resting_of(self, pair: str, after_id: str | None, limit: int) -> list[RestingOrder]:
+        """A pair's watched orders, by id, behind `after_id`."""
+
+    async def resting_these(self, order_ids: Sequence[str]) -> list[RestingOrder]:
+        """Those of the orders that are watched, by id."""
+
     async def count_resting(self) -> int: ...
 
     async def leases_of_resting(self, order_ids: Sequence[str]) -> list[Lease]:
         """Those of the orders that are watched, with the epoch of their last lease; nobody holds it."""
+
+    async def reserve_room(self, bounds: Room, watched_max: int | None) -> Reservation:
+        """Reserve room for orders that this engine will accept, in place of what it had reserved.
+
+        Of what is left of each bound, its share among the engines that reserve; never so much that the orders stored
+        and those that all engines have reserved for exceed a bound. Of watched orders at most `watched_max`; None:
+        their reservation stays as it is, and they are not counted. A reservation lasts for `ROOM_LASTS_S`, and is
+        nothing for an engine that has lost its place.
+        """
 
     async def children(self, parent_id: str) -> list[OrderView]:
         """The orders that belong to another, oldest first: its slices, or its exits."""
@@ -269,6 +346,38 @@ HeadListener = Callable[[int, bytes], None]
 
 JournalListener = Callable[[Sequence[StoredEvent]], None]
 """Called with each commit's events, in position order, after the commit."""
+
+
+# --- Books ---------------------------------------------------------------------------------------------------
+
+BOOK_LEASE_S: Final = 3.0
+"""Seconds that a book's lease lasts unless it is renewed."""
+
+
+class BookStanding(msgspec.Struct, frozen=True):
+    """How the books stand when this engine has renewed its leases."""
+
+    mine: tuple[BookLease, ...]  # that last `BOOK_LEASE_S` from now
+    watchers: int  # engines that renewed theirs within `BOOK_LEASE_S`, this one among them, though they own nothing
+
+
+class BookLeases(Protocol):
+    """Who owns which book. Raises `JournalUnavailableError`."""
+
+    async def renew(self) -> BookStanding:
+        """Give a sign of life, and have all leases of this engine last from now on; those it still has."""
+
+    async def claim(self, keys: Sequence[str], limit: int) -> list[BookLease]:
+        """Of these books, take at most `limit` that are nobody's or whose lease ran out, each under another epoch."""
+
+    async def let_go(self, keys: Sequence[str]) -> None:
+        """Have these books of this engine's be nobody's."""
+
+    async def drop(self, keys: Sequence[str]) -> None:
+        """Forget these pairs' books of this engine's in which nothing rests any more; others stay as they are."""
+
+    async def leave(self) -> None:
+        """Let go of all, and be no watcher any more."""
 
 
 # --- Triggers ------------------------------------------------------------------------------------------------
@@ -313,7 +422,10 @@ class MarketData(Protocol):
     def on_tick(self, listener: TickListener) -> None: ...
 
     def latest(self, pair: Pair) -> Tick | None:
-        """Prices as they are known without waiting; None where none are."""
+        """Prices as they are known without waiting; None where none are, as of pairs that are not followed."""
+
+    async def read(self, pair: Pair) -> Tick | None:
+        """Prices as of now, asked for: also of pairs that nobody follows; None where there are none."""
 
     def on_launch(self, listener: LaunchListener) -> None:
         """Have `listener` called with each new pool, and each that moved to another venue, once it is seen."""
@@ -322,7 +434,10 @@ class MarketData(Protocol):
         """The pool of a launch measured anew; None when it is not known."""
 
     async def launches(self, since_us: int, limit: int) -> list[Launch]:
-        """Pools listed at `since_us` or later, oldest first: what a dead engine did not see."""
+        """Pools listed at `since_us` or later, oldest first: what a dead engine did not see.
+
+        Raises `ChainUnreachableError`.
+        """
 
 
 class HighWater(msgspec.Struct, frozen=True):
@@ -386,7 +501,8 @@ class TriggerStore(Protocol):
 
     async def set_dead_man(self, switch: DeadMan) -> None: ...
 
-    async def drop_dead_man(self, caller: str) -> None: ...
+    async def drop_dead_man(self, caller: str, due_us: int | None = None) -> None:
+        """Drop a switch; with `due_us` only as long as that is when it is due: it may have been renewed."""
 
     async def dead_men(self) -> list[DeadMan]: ...
 
@@ -405,8 +521,14 @@ class Venue(Protocol):
         Raises what `quote` raises.
         """
 
-    async def quote(self, request: QuoteRequest) -> Quote:
+    def quote(self, request: QuoteRequest) -> Awaitable[Quote]:
         """`NoRouteError` when it has no pool that can fill it, `VenueDownError` when it is broken."""
+
+    def build_at_once(self, request: SwapRequest) -> SignedTransaction | None:
+        """A signed swap made of what the venue knows already, without waiting; None when it has to wait: then `build`.
+
+        Raises what `build` raises.
+        """
 
     async def build(self, request: SwapRequest) -> SignedTransaction:
         """Build, simulate and sign a swap.
@@ -427,7 +549,7 @@ class Commitment(StrEnum):
     FINALIZED = "finalized"
 
 
-class TransactionStatus(msgspec.Struct, frozen=True):
+class TransactionStatus(msgspec.Struct, frozen=True, gc=False):
     """What the chain says of a signature it has seen."""
 
     slot: int
@@ -435,7 +557,7 @@ class TransactionStatus(msgspec.Struct, frozen=True):
     error: str | None = None  # a FailureCode value, when it executed with an error
 
 
-class StatusReport(msgspec.Struct, frozen=True):
+class StatusReport(msgspec.Struct, frozen=True, gc=False):
     """One look-up, all at one endpoint at one moment."""
 
     endpoint: str  # which node answered: proof of expiry must come from one
@@ -460,6 +582,12 @@ class Balance(msgspec.Struct, frozen=True):
 
 class Chain(Protocol):
     """What transactions are sent to. Every method raises `ChainUnreachableError` when it does not answer."""
+
+    def send_at_once(self, transaction: SignedTransaction) -> bool:
+        """Hand over the signed bytes without waiting; False when that has to wait: then `send`.
+
+        Raises what `send` raises.
+        """
 
     async def send(self, transaction: SignedTransaction) -> None:
         """Hand over the signed bytes. No error means nothing but that the endpoint took them."""
@@ -575,6 +703,17 @@ class Subscription(Protocol):
     def close(self) -> None: ...
 
 
+class OrdersSubscription(Subscription, Protocol):
+    """A `Subscription` to as many orders as it is told to watch."""
+
+    def watch(self, order_id: str) -> None: ...
+
+    def forget(self, order_id: str) -> None: ...
+
+    def wake(self) -> None:
+        """Have `next` return now, maybe with nothing."""
+
+
 class Hub(Protocol):
     """Pushes committed events to whoever watches."""
 
@@ -582,34 +721,36 @@ class Hub(Protocol):
 
     def watch(self, order_id: str) -> Subscription: ...
 
+    def watch_orders(self) -> OrdersSubscription:
+        """Of no orders yet."""
+
     def watch_all(self) -> Subscription: ...
 
 
 # --- Dispatch ------------------------------------------------------------------------------------------------
 
 
-Job = Callable[[], Coroutine[Any, Any, None]]
-"""Executes one order from where it stands."""
+RingListener = Callable[[Sequence[str]], None]
+"""Called with the ids of orders that may wait for an executor; with none: look which do."""
 
 
 class Dispatcher(Protocol):
-    """Brings orders to executors. It only says *look now*: the journal knows what is to be done."""
+    """Brings orders that nobody holds to the workers. It only says *look now*: the journal knows what is to be done.
 
-    @property
-    def waiting(self) -> int:
-        """Orders that wait to be executed."""
+    It may lose what it is told, or tell it twice: workers look by themselves, too.
+    """
 
-    @property
-    def executing(self) -> int: ...
+    def ring(self, orders: Sequence[UnheldOrder]) -> None:
+        """Tell of orders that are on disk. Never waits and never fails; what is too much for its queue is dropped."""
 
-    def order_ids(self) -> set[str]:
-        """The orders that execute or wait to."""
+    def on_ring(self, listener: RingListener) -> None:
+        """Be told of orders; before `run`. Each id that the listener gets is answered with `taken`."""
 
-    def dispatch(self, order_id: str, job: Job) -> None:
-        """Run `job` as soon as there is room, and never beside another of the same order."""
+    def taken(self, order_ids: Sequence[str]) -> None:
+        """These orders, of which the listener was told, have been taken, by whomever: nobody need be told again."""
 
-    async def drain(self, seconds: float, finish: Container[str]) -> None:
-        """Start nothing more and stop what executes; first wait for the orders in `finish`, for at most `seconds`."""
+    async def stop_listening(self) -> None:
+        """Have the listener told of nothing more; what it was told of and has not taken is left to others."""
 
-    async def stop(self) -> None:
-        """Stop what executes where it stands, and take no more."""
+    async def run(self) -> None:
+        """Carry what is rung, for ever, through whatever becomes of the servers that it needs."""

@@ -4,13 +4,12 @@ import pytest
 
 from bestex.domain.errors import ChainUnreachableError, FailureCode
 from bestex.ports import Commitment
-from tests.support.simulation import (  # noqa: F401 - fixtures
-    OpenWorld,
-    World,
+from tests.support.simnet import (  # noqa: F401 - fixtures
     ledger_fixture,
     open_case_fixture,
     postgres_server,
 )
+from tests.support.simulation import OpenWorld, World
 
 LANDED_S = 4.0  # longer than any landing
 EXPIRED_S = 90.0  # longer than any blockhash lives, and the expiry is final

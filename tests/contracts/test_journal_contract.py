@@ -15,7 +15,7 @@ from bestex.domain.events import ConfirmedDetail, FailedDetail, StoredEvent
 from bestex.domain.lifecycle import NEXT, Status
 from bestex.domain.log_hash import GENESIS, stored_hash
 from bestex.domain.order_state import fold
-from bestex.ports import Append, HaltCause, OrderFilter
+from bestex.ports import Append, HaltCause, OrderFilter, Reservation, Room
 from tests.support.histories import History, histories
 from tests.support.journals import AnyJournal, InMemory, JournalDatabase, OnPostgres, holding
 from tests.support.orders import DETAILS, HAPPY, STORY, DraftOrder, events_of, order_id
@@ -431,6 +431,19 @@ async def test_the_feed_resumes_at_any_position_with_any_limit(journal: AnyJourn
         for limit in (1, 4, 100):
             assert await journal.feed(after, limit) == log[after : after + limit]
     assert await journal.head() == 15
+
+
+@pytest.mark.parametrize("watched", [0, 1, 2, 501])
+async def test_a_stretch_of_the_log_gives_the_events_of_some_orders(journal: AnyJournal, watched: int) -> None:
+    drafts = [await placed(journal, PENDING) for _ in range(3)]
+    for draft in drafts:
+        await journal.append(draft.next(*HAPPY[1:]))
+    log = await whole_log(journal)
+    order_ids = [draft.id for draft in drafts[1:]][:watched] + [order_id() for _ in range(watched - 2)]
+
+    for after, to in ((0, 15), (0, 1), (1, 2), (3, 9), (14, 100), (15, 15)):
+        expected = [each for each in log[after:to] if each.event.order_id in order_ids]
+        assert await journal.feed_of(order_ids, after, to) == expected
 
 
 async def test_a_reader_never_sees_a_position_appear_below_one_it_has_seen(database: JournalDatabase) -> None:
@@ -946,3 +959,49 @@ async def test_the_projection_equals_the_fold_of_the_log_for_every_legal_history
         assert events == draft.events
         assert row is not None
         assert row.view == fold(events).view() == newest_first[draft.id]
+
+
+# --- Room for orders that are to come ------------------------------------------------------------------------
+
+BOUNDS = Room(waiting=10, open=21, watched=7)
+NOTHING = Room(0, 0, 0)
+
+
+async def test_one_engine_may_reserve_all_that_is_left(journal: AnyJournal) -> None:
+    assert await journal.reserve_room(BOUNDS, 5) == Reservation(Room(10, 21, 5), 0, 0, 0)
+    for _ in range(3):
+        await placed(journal, PENDING, epoch=None)
+    await placed(journal, PENDING, ROUTING)
+    await placed(journal, *HAPPY)
+    await placed(journal, PENDING, CANCELLED)
+    await placed(journal, PENDING, Status.WATCHING)
+
+    assert await journal.reserve_room(BOUNDS, 100) == Reservation(Room(10 - 3, 21 - 4, 7 - 1), 3, 4, 1)
+
+
+async def test_engines_share_what_is_left_and_never_reserve_more(database: JournalDatabase) -> None:
+    journals = [await database.journal() for _ in range(3)]
+    rooms = [(await journal.reserve_room(BOUNDS, 100)).room for journal in journals]
+    assert rooms == [BOUNDS, NOTHING, NOTHING]  # one had it all to itself before the others came
+
+    rooms = [(await journal.reserve_room(BOUNDS, 100)).room for journal in journals]
+    assert rooms == [Room(4, 7, 3), Room(4, 7, 3), Room(2, 7, 1)]
+    await database.bury(journals[0])
+    rooms = [(await journal.reserve_room(BOUNDS, 100)).room for journal in journals]
+    assert rooms == [NOTHING, Room(5, 11, 4), Room(5, 10, 3)]
+
+
+async def test_room_for_watched_orders_that_is_not_asked_for_stays_reserved(database: JournalDatabase) -> None:
+    one, other = await database.journal(), await database.journal()
+    assert (await one.reserve_room(BOUNDS, 4)).room == Room(10, 21, 4)
+    await placed(one, PENDING, Status.WATCHING)
+    kept = await one.reserve_room(BOUNDS, None)
+    assert (kept.room.watched, kept.watched) == (4, None)
+    assert (await other.reserve_room(BOUNDS, 100)).room.watched == 7 - 1 - 4
+
+
+async def test_no_room_is_left_when_there_are_more_orders_than_may_be(journal: AnyJournal) -> None:
+    for _ in range(3):
+        await placed(journal, PENDING, epoch=None)
+
+    assert await journal.reserve_room(Room(2, 2, 2), 100) == Reservation(Room(0, 0, 2), 2, 2, 0)

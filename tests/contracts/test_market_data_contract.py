@@ -9,6 +9,7 @@ from bestex.domain.tokens import Pair, load_tokens, pair_of
 from bestex.ports import Curve, MarketData, Tick
 from bestex.venues.scripted import ScriptedMarketData, fixed_curve
 from tests.support.clock import FakeClock
+from tests.support.simnet import open_served
 from tests.support.simulation import open_world
 
 TOKENS = load_tokens()
@@ -27,7 +28,7 @@ class Case:
         self.make_ticks = make_ticks
 
 
-@pytest.fixture(name="case", params=["simulated", "scripted"])
+@pytest.fixture(name="case", params=["simulated", "scripted", "remote"])
 async def each_adapter(request: pytest.FixtureRequest) -> AsyncIterator[Case]:
     if request.param == "scripted":
         clock = FakeClock()
@@ -41,6 +42,17 @@ async def each_adapter(request: pytest.FixtureRequest) -> AsyncIterator[Case]:
         await write()
         yield Case(scripted, clock, write)
         return
+    if request.param == "remote":
+        served = await open_served()
+
+        async def wait_for_all() -> None:
+            await served.remote.control.status()  # what was said before has arrived
+            await served.clock.advance(1)
+            await served.remote.control.status()
+
+        yield Case(served.remote.market_data, served.clock, wait_for_all)
+        await served.close()
+        return
     world = await open_world()
     world.start()
 
@@ -52,8 +64,8 @@ async def each_adapter(request: pytest.FixtureRequest) -> AsyncIterator[Case]:
         await world.close()
 
 
-def curve_of(data: MarketData, pair: Pair) -> Curve:
-    tick = data.latest(pair)
+async def curve_of(data: MarketData, pair: Pair) -> Curve:
+    tick = await data.read(pair)
     assert tick is not None
     return tick.curves[0]
 
@@ -101,8 +113,17 @@ async def test_every_listener_hears_every_tick(case: Case) -> None:
     assert one == other != []
 
 
-async def test_the_latest_prices_are_known_at_once_also_of_pairs_that_nobody_follows(case: Case) -> None:
+async def test_the_latest_prices_of_a_followed_pair_are_known_at_once(case: Case) -> None:
+    case.data.follow([SOL_USDC])
+    await case.make_ticks()
     tick = case.data.latest(SOL_USDC)
+    assert tick is not None
+    assert tick.pair == SOL_USDC
+    assert 100 * 10**6 < tick.curves[0].amount_out(SOL_UNITS, True) < 225 * 10**6
+
+
+async def test_prices_can_be_asked_for_also_of_pairs_that_nobody_follows(case: Case) -> None:
+    tick = await case.data.read(SOL_USDC)
     assert tick is not None
     assert tick.pair == SOL_USDC
     assert 100 * 10**6 < tick.curves[0].amount_out(SOL_UNITS, True) < 225 * 10**6
@@ -111,10 +132,11 @@ async def test_the_latest_prices_are_known_at_once_also_of_pairs_that_nobody_fol
 async def test_a_pair_without_prices_has_none(case: Case) -> None:
     stranger = TOKENS.learn("XYZ9ZfHq7bbFQPpFHpWX6hzpJpX7E8VBsQ8d3wQhbT4", 6)
     assert case.data.latest(pair_of(stranger, SOL)) is None
+    assert await case.data.read(pair_of(stranger, SOL)) is None
 
 
 async def test_a_curve_pays_both_ways_and_nothing_for_nothing(case: Case) -> None:
-    curve = curve_of(case.data, SOL_USDC)
+    curve = await curve_of(case.data, SOL_USDC)
     usdc = curve.amount_out(SOL_UNITS, True)
     back = curve.amount_out(usdc, False)
     assert 0.98 * SOL_UNITS < back <= SOL_UNITS
@@ -124,14 +146,14 @@ async def test_a_curve_pays_both_ways_and_nothing_for_nothing(case: Case) -> Non
 
 
 async def test_a_curve_pays_nothing_for_what_it_cannot_fill(case: Case) -> None:
-    curve = curve_of(case.data, SOL_USDC)
+    curve = await curve_of(case.data, SOL_USDC)
     assert curve.amount_out(2**64 - 1, True) == 0
     assert curve.amount_out(2**64 - 1, False) == 0
     assert curve.after(2**64 - 1, True).amount_out(SOL_UNITS, True) == curve.amount_out(SOL_UNITS, True)
 
 
 async def test_after_a_swap_the_same_swap_pays_no_more_and_the_first_curve_is_as_it_was(case: Case) -> None:
-    curve = curve_of(case.data, SOL_USDC)
+    curve = await curve_of(case.data, SOL_USDC)
     amount = 50_000 * SOL_UNITS
     before = curve.amount_out(amount, True)
     after = curve.after(amount, True)

@@ -240,6 +240,15 @@ async def test_a_switch_outlives_its_engine_until_it_is_dropped(new_store: Store
     assert await new_store().dead_men() == [DeadMan("a", 20, False)]
 
 
+async def test_a_switch_that_was_renewed_meanwhile_is_not_dropped_as_the_one_it_was(store: TriggerStore) -> None:
+    await store.set_dead_man(DeadMan("a", 10, True))
+    await store.set_dead_man(DeadMan("a", 30, True))
+    await store.drop_dead_man("a", 10)
+    assert await store.dead_men() == [DeadMan("a", 30, True)]
+    await store.drop_dead_man("a", 30)
+    assert await store.dead_men() == []
+
+
 async def test_a_renewed_switch_is_due_later(store: TriggerStore) -> None:
     await store.set_dead_man(DeadMan("a", 10, True))
     await store.set_dead_man(DeadMan("a", 30, False))

@@ -6,12 +6,12 @@ from bestex.domain.errors import InsufficientFundsError, NoRouteError, SlippageE
 from bestex.domain.money import min_amount_out
 from bestex.domain.route import QuoteRequest, SwapRequest
 from bestex.domain.tokens import Token
-from tests.support.simulation import (  # noqa: F401 - fixtures
-    OpenWorld,
+from tests.support.simnet import (  # noqa: F401 - fixtures
     ledger_fixture,
     open_case_fixture,
     postgres_server,
 )
+from tests.support.simulation import OpenWorld
 
 VENUES = ["raydium", "meteora"]
 

@@ -646,3 +646,43 @@ async def test_a_sniper_is_found_by_the_pair_that_it_found(journal: AnyJournal) 
     assert draft.view.pair == "M1nt/SOL"
     assert await journal.orders(OrderFilter(pair="M1nt/SOL"), 10, None) == [draft.view]
     assert await journal.orders(OrderFilter(pair="*/SOL"), 10, None) == []
+
+
+# --- By pair -------------------------------------------------------------------------------------------------
+
+
+async def test_the_pairs_in_which_orders_wait_are_known_by_name(journal: AnyJournal) -> None:
+    assert await journal.resting_pairs() == []
+    for pair in ("SOL/USDC", "BONK/SOL", "SOL/USDC", "JUP/USDC"):
+        await watched(journal, pair=pair)
+    left = await watched(journal, pair="SOL/USDT")
+    await journal.append(left.next(CANCELLED))
+    await journal.append(DraftOrder(pair="BONK/USDC").next(PENDING))
+    assert await journal.resting_pairs() == ["BONK/SOL", "JUP/USDC", "SOL/USDC"]
+
+
+async def test_a_pairs_watched_orders_come_page_by_page_as_all_of_them_do(journal: AnyJournal) -> None:
+    wanted = []
+    for pair in ("SOL/USDC", "BONK/SOL") * 3:
+        draft = await watched(journal, pair=pair)
+        wanted += [draft.id] if pair == "SOL/USDC" else []
+    found = []
+    after: str | None = None
+    while page := await journal.resting_of("SOL/USDC", after, 2):
+        assert len(page) <= 2
+        found += page
+        after = page[-1].order_id
+    assert [order.order_id for order in found] == wanted
+    assert found == [order for order in await journal.resting(None, 10) if order.order_id in wanted]
+    assert await journal.resting_of("JUP/USDC", None, 2) == []
+
+
+async def test_watched_orders_are_read_by_their_ids_with_their_last_epoch(journal: AnyJournal) -> None:
+    first, again, fired, other = [await watched(journal) for _ in range(4)]
+    for draft in (again, fired):
+        await journal.append(draft.next(ROUTING))
+    await journal.append(again.next(WATCHING))
+    wanted = [again.id, fired.id, first.id, order_id()]
+    found = await journal.resting_these(wanted)
+    assert [(order.order_id, order.seq, order.epoch) for order in found] == [(first.id, 2, 0), (again.id, 4, 1)]
+    assert other.id not in wanted

@@ -22,7 +22,7 @@ from bestex.api.following import follow_all, follow_order
 from bestex.domain.errors import NotFoundError
 from bestex.domain.events import StoredEvent
 from bestex.domain.lifecycle import Status
-from bestex.hub import LocalHub
+from bestex.hub.local import LocalHub
 from bestex.ports import Journal
 from tests.support.engine import (
     ENDED,
@@ -456,7 +456,7 @@ async def test_a_watcher_that_stops_reading_is_caught_up_and_slows_nobody(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It reads nothing while its queue overflows many times over, then everything: from the journal."""
-    monkeypatch.setattr("bestex.bootstrap.LocalHub", partial(LocalHub, 1))
+    monkeypatch.setattr("bestex.bootstrap.inline.LocalHub", partial(LocalHub, 1))
     orders = 400
     async with (
         local_engine(database_url) as engine,
@@ -485,7 +485,7 @@ async def test_a_watcher_that_stops_reading_is_caught_up_and_slows_nobody(
 async def test_an_order_socket_that_stops_reading_misses_nothing(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bestex.bootstrap.LocalHub", partial(LocalHub, 1))
+    monkeypatch.setattr("bestex.bootstrap.inline.LocalHub", partial(LocalHub, 1))
     orders = 300
     async with local_engine(database_url) as engine:
         reader, writer = await _small_connection(engine.port)

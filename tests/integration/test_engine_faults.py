@@ -424,6 +424,9 @@ class SlowChain:
         self.answer = asyncio.Event()
         self.hint: Callable[[Sequence[str]], None] = lambda _: None
 
+    def send_at_once(self, _: SignedTransaction) -> bool:
+        return True
+
     async def send(self, _: SignedTransaction) -> None:
         pass
 

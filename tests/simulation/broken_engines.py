@@ -17,7 +17,7 @@ from bestex.domain.order_state import OrderState
 from bestex.domain.route import Fill
 from bestex.engine import decision
 from bestex.engine.decision import FINALIZE, Answer, Decision, GiveUp
-from bestex.engine.engine import Engine
+from bestex.engine.execution import Execution
 from bestex.engine.executor import Executor
 from bestex.engine.landing import Landing
 from bestex.engine.order_log import OrderLog
@@ -87,9 +87,9 @@ def take_an_unfinalised_error_for_the_end(patch: pytest.MonkeyPatch) -> None:
 
 
 def forget_the_open_attempt_on_resume(patch: pytest.MonkeyPatch) -> None:
-    go_on = Engine._go_on
+    go_on = Execution.go_on
 
-    def forgetful(self: Engine, log: OrderLog) -> None:
+    def forgetful(self: Execution, log: OrderLog) -> None:
         async def execute() -> None:
             with suppress(JournalError):
                 await self._executor._attempts(log, None, False)
@@ -99,7 +99,7 @@ def forget_the_open_attempt_on_resume(patch: pytest.MonkeyPatch) -> None:
         else:
             go_on(self, log)
 
-    patch.setattr(Engine, "_go_on", forgetful)
+    patch.setattr(Execution, "go_on", forgetful)
 
 
 def mark_failed_when_unknown(patch: pytest.MonkeyPatch) -> None:

@@ -36,11 +36,11 @@ def fire_on_a_price_of_any_age(patch: pytest.MonkeyPatch) -> None:
 def fire_again_what_has_fired(patch: pytest.MonkeyPatch) -> None:
     on_disk = FiringDesk._on_disk
 
-    def twice(self: FiringDesk, log: OrderLog, fired_in: Any, appended: Any) -> None:
+    def twice(self: FiringDesk, log: OrderLog, fired_in: Any, pause_s: float, appended: Any) -> None:
         if not appended.cancelled() and appended.exception() is None:
             again = RoutingDetail(trigger=log.state.trigger)
             log.record(Status.ROUTING, again, attempt=log.state.attempt + 1)
-        on_disk(self, log, fired_in, appended)
+        on_disk(self, log, fired_in, pause_s, appended)
 
     patch.setattr(FiringDesk, "_on_disk", twice)
 
@@ -85,7 +85,7 @@ def sell_more_than_was_received(patch: pytest.MonkeyPatch) -> None:
         more = format_amount(parse_amount(confirmed.amount_out or "0", decimals) + 1, decimals)
         return exits_append(journal, clock, entry, replace(confirmed, amount_out=more), caller)
 
-    patch.setattr("bestex.engine.engine.exits_append", generous)
+    patch.setattr("bestex.engine.execution.exits_append", generous)
 
 
 def forget_the_limit_after_firing(patch: pytest.MonkeyPatch) -> None:

@@ -25,7 +25,7 @@ from msgspec.structs import replace
 
 from bestex.audit.audit import audit
 from bestex.audit.evidence import Evidence
-from bestex.bootstrap import Process
+from bestex.bootstrap.inline import InlineProcess
 from bestex.config import Settings
 from bestex.domain.derived_ids import derived_id
 from bestex.domain.events import Event, RoutingDetail, SealedTokens, SignedTransaction, Trigger, unseal_tokens
@@ -494,6 +494,9 @@ class _GatedVenue:
         await self._gates.passed("quote")
         return await self._venue.quote(request)
 
+    def build_at_once(self, request: SwapRequest) -> SignedTransaction | None:
+        return None
+
     async def build(self, request: SwapRequest) -> SignedTransaction:
         await self._gates.passed("build")
         return await self._venue.build(request)
@@ -503,6 +506,9 @@ class _GatedChain:
     def __init__(self, chain: Chain, gates: Gates) -> None:
         self._chain = chain
         self._gates = gates
+
+    def send_at_once(self, transaction: SignedTransaction) -> bool:
+        return False
 
     async def send(self, transaction: SignedTransaction) -> None:
         await self._gates.passed("send")
@@ -521,7 +527,7 @@ class _GatedChain:
         self._chain.on_status(listener)
 
 
-class Local(Process):
+class Local(InlineProcess):
     """The engine's process, without signals, in the test's own."""
 
     def __init__(self, gates: Gates, settings: Settings) -> None:

@@ -9,10 +9,11 @@ import asyncpg
 
 from bestex.ambient import SystemClock
 from bestex.journal.connections import connect
-from bestex.journal.memory import MemoryDatabase, MemoryJournal
+from bestex.journal.memory import BookRow, MemoryDatabase, MemoryJournal
 from bestex.journal.postgres import PostgresJournal
 from bestex.journal.queries import QUERIES
 from bestex.journal.writer import MergedRows, Store, Verdict
+from bestex.ports import BookLease, EngineMode
 
 AnyJournal = MemoryJournal | PostgresJournal
 
@@ -40,11 +41,20 @@ class JournalDatabase(Protocol):
 
     writers: Writers
 
-    async def journal(self) -> AnyJournal:
+    async def journal(self, mode: EngineMode = EngineMode.INLINE) -> AnyJournal:
         """The journal of a new engine, enrolled, its writer running."""
 
     async def bury(self, journal: AnyJournal) -> None:
         """Declare an engine dead."""
+
+    async def silence(self, journal: AnyJournal) -> None:
+        """Have an engine's signs of life stop: its writer goes on, its leases do not."""
+
+    async def give_sign_of_life(self, journal: AnyJournal) -> None:
+        """Have it go on."""
+
+    async def own_book(self, journal: AnyJournal, lease: BookLease) -> None:
+        """Have the engine own a book, whoever did."""
 
     async def close(self) -> None: ...
 
@@ -56,13 +66,23 @@ class InMemory:
         self.database = MemoryDatabase()
         self.writers = Writers()
 
-    async def journal(self) -> MemoryJournal:
-        journal = MemoryJournal(self.database, str(uuid.uuid4()), SystemClock())
+    async def journal(self, mode: EngineMode = EngineMode.INLINE) -> MemoryJournal:
+        journal = MemoryJournal(self.database, str(uuid.uuid4()), SystemClock(), mode)
         self.writers.start(journal)
         return journal
 
     async def bury(self, journal: AnyJournal) -> None:
         self.database.bury(journal.engine_id)
+
+    async def silence(self, journal: AnyJournal) -> None:
+        self.database.silence(journal.engine_id)
+
+    async def give_sign_of_life(self, journal: AnyJournal) -> None:
+        self.database.give_sign_of_life(journal.engine_id)
+
+    async def own_book(self, journal: AnyJournal, lease: BookLease) -> None:
+        row = self.database.books.setdefault(lease.key, BookRow())
+        row.owner, row.epoch = journal.engine_id, lease.epoch
 
     async def close(self) -> None:
         await self.writers.stop()
@@ -76,18 +96,38 @@ class OnPostgres:
         self.writers = Writers()
         self._journals: list[PostgresJournal] = []
         self._life: asyncpg.Connection | None = None
+        self._one_at_a_time = asyncio.Lock()
 
-    async def journal(self, *, through: str | None = None) -> PostgresJournal:
+    async def journal(self, mode: EngineMode = EngineMode.INLINE, *, through: str | None = None) -> PostgresJournal:
         journal = PostgresJournal(through or self.dsn, str(uuid.uuid4()), SystemClock())
         life = await self.life()
-        await life.execute(QUERIES["enrol_engine"], journal.engine_id, "inline", "a test's engine")
-        await life.execute(QUERIES["enrol_writer"], journal.engine_id, "inline")
+        await life.execute(QUERIES["enrol_engine"], journal.engine_id, mode, "a test's engine")
+        await life.execute(QUERIES["enrol_writer"], journal.engine_id, mode)
         self._journals.append(journal)
         self.writers.start(journal)
         return journal
 
     async def bury(self, journal: AnyJournal) -> None:
-        await (await self.life()).execute(QUERIES["bury_engine"], journal.engine_id)
+        await self._execute(QUERIES["bury_engine"], journal.engine_id)
+
+    async def silence(self, journal: AnyJournal) -> None:
+        statement = "update bestex.engines set seen_at = clock_timestamp() - interval '1 minute' where id = $1"
+        await self._execute(statement, journal.engine_id)
+
+    async def give_sign_of_life(self, journal: AnyJournal) -> None:
+        await self._execute(QUERIES["sign_of_life"], journal.engine_id)
+
+    async def own_book(self, journal: AnyJournal, lease: BookLease) -> None:
+        statement = (
+            "insert into bestex.book_leases values ($1, $2, $3, 'infinity')"
+            " on conflict (key) do update set owner = excluded.owner, epoch = excluded.epoch"
+        )
+        await self._execute(statement, lease.key, journal.engine_id, lease.epoch)
+
+    async def _execute(self, statement: str, *arguments: object) -> None:
+        life = await self.life()
+        async with self._one_at_a_time:
+            await life.execute(statement, *arguments)
 
     async def life(self) -> asyncpg.Connection:
         """A connection beside those under test."""

@@ -43,6 +43,9 @@ class World:
     def start(self) -> None:
         self._running = asyncio.create_task(self.world.run())
 
+    async def reach(self) -> None:
+        """Have the running world reached as its users reach it."""
+
     async def kill(self) -> None:
         """Stop the world at this very moment: what is not in the ledger is lost."""
         if self._running is not None:
@@ -55,6 +58,7 @@ class World:
         await self.kill()
         await self._reopen(self)
         self.start()
+        await self.reach()
 
     async def fill(self, signature: str) -> Fill:
         """What an executed swap did."""
@@ -157,6 +161,7 @@ async def open_world(
     entropy: bytes = ENTROPY,
     slot_ms: int | None = None,
     launch_every_s: int | None = None,
+    kind: type[World] = World,
 ) -> World:
     clock = clock or FakeClock()
     ledger = ledger or MemoryLedger()
@@ -179,7 +184,7 @@ async def open_world(
         world.world = await make(world.registry)
 
     registry = load_tokens()
-    opened = World(await make(registry), clock, ledger, reopen)
+    opened = kind(await make(registry), clock, ledger, reopen)
     opened.registry = registry
     return opened
 
@@ -197,17 +202,20 @@ def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         apart.submit(lambda: asyncio.run(server.stop())).result()
 
 
+async def empty_postgres_ledger(dsn: str) -> PostgresLedger:
+    connection = await asyncpg.connect(dsn)
+    await connection.execute("drop schema if exists sim cascade")
+    await connection.close()
+    return PostgresLedger(dsn)
+
+
 @pytest.fixture(name="ledger", params=["memory", "postgres"])
 async def ledger_fixture(request: pytest.FixtureRequest) -> AsyncIterator[Ledger]:
     """An empty ledger of each kind."""
     if request.param == "memory":
         yield MemoryLedger()
         return
-    dsn = request.getfixturevalue("postgres_dsn_of_ledgers")
-    connection = await asyncpg.connect(dsn)
-    await connection.execute("drop schema if exists sim cascade")
-    await connection.close()
-    ledger = PostgresLedger(dsn)
+    ledger = await empty_postgres_ledger(request.getfixturevalue("postgres_dsn_of_ledgers"))
     yield ledger
     await ledger.close()
 

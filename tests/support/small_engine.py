@@ -16,7 +16,8 @@ from bestex.domain.order_state import OrderView
 from bestex.domain.route import Fill, Quote, QuoteRequest, SwapRequest
 from bestex.domain.terms import NO_TERMS, Kind, Terms
 from bestex.domain.tokens import TokenRegistry, load_tokens, pair_of
-from bestex.engine.engine import Engine, EngineLimits
+from bestex.engine.engine import Engine
+from bestex.engine.execution import EngineLimits
 from bestex.engine.intake import Accepted, OrderRequest
 from bestex.engine.landing import LandingLimits
 from bestex.engine.retry import RetryPolicy
@@ -89,6 +90,7 @@ class ScriptedVenue:
     def __init__(self) -> None:
         self.quoted: list[QuoteRequest] = []
         self.built: list[SwapRequest] = []
+        self.builds_at_once = False
         self.pays = 151_000_000  # base units of the output token, whatever the amount
         self.builds: list[Trouble | str] = []  # first to last; text is given in place of a transaction
 
@@ -98,6 +100,14 @@ class ScriptedVenue:
 
     async def quote(self, request: QuoteRequest) -> Quote:
         raise AssertionError(f"it quotes {request} at once")
+
+    def build_at_once(self, request: SwapRequest) -> SignedTransaction | None:
+        if not self.builds_at_once:
+            return None
+        self.built.append(request)
+        if self.builds and isinstance(trouble := self.builds[0], Exception):
+            raise trouble
+        return transaction(request.order_id, request.attempt)
 
     async def build(self, request: SwapRequest) -> SignedTransaction:
         self.built.append(request)
@@ -121,6 +131,7 @@ class ScriptedChain:
 
     def __init__(self) -> None:
         self.lands = True
+        self.takes_at_once = False
         self.known: dict[str, TransactionStatus] = {}
         self.sent: list[str] = []
         self.calls: Counter[str] = Counter()
@@ -133,8 +144,19 @@ class ScriptedChain:
         self.finalized_slot = 1_000
         self.hint: Callable[[Sequence[str]], None] = lambda _: None
 
+    def send_at_once(self, transaction: SignedTransaction) -> bool:
+        if not self.takes_at_once:
+            return False
+        if self.trouble["send"] and isinstance(trouble := self.trouble["send"].pop(0), Exception):
+            raise trouble
+        self._take(transaction)
+        return True
+
     async def send(self, transaction: SignedTransaction) -> None:
         await self._meet("send", transaction.signature)
+        self._take(transaction)
+
+    def _take(self, transaction: SignedTransaction) -> None:
         self.sent.append(transaction.signature)
         if self.lands:
             self.tell(transaction.signature, TransactionStatus(1_001, Commitment.CONFIRMED))

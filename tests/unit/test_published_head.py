@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from bestex.bootstrap import Process
+from bestex.bootstrap.inline import InlineProcess
 from bestex.config import Settings
 from bestex.domain.errors import JournalConfigurationError
 from bestex.domain.log_hash import PublishedHead
 from bestex.domain.tokens import load_tokens
 from bestex.journal.memory import MemoryDatabase, MemoryJournal
-from bestex.journal.published_head import HeadFile, head_path, read_head, why_behind
+from bestex.journal.published_head import HeadFile, free_head_file, head_path, read_head, why_behind
 from bestex.ports import LogHead
 from tests.support.clock import FakeClock
 
@@ -110,7 +110,7 @@ async def test_a_reconciliation_supersedes_the_head_only_of_a_journal_that_was_b
         file.open()
         file.publish(48, ROW)
     settings = Settings(data_dir=tmp_path)  # type: ignore[call-arg] # the others have defaults
-    process = Process(settings, load_tokens(), {})
+    process = InlineProcess(settings, load_tokens(), {})
     async with AsyncExitStack() as exits:
         assert (await process._publish_head(journal, exits) is not None) is was_behind  # type: ignore[arg-type]
         process._head_file.publish(7, ROW)  # the journal commits while its head is read
@@ -119,3 +119,33 @@ async def test_a_reconciliation_supersedes_the_head_only_of_a_journal_that_was_b
         assert head is not None
         assert head.position == (0 if was_behind else 7)
         assert len(list(file.path.parent.iterdir())) == (2 if was_behind else 1)
+
+
+def test_processes_that_share_a_folder_publish_in_files_of_their_own_and_the_furthest_counts(tmp_path: Path) -> None:
+    files = [free_head_file(tmp_path, JOURNAL, FakeClock()) for _ in range(3)]
+    for file, position in zip(files, (7, 48, 3), strict=True):
+        file.open()
+        file.publish(position, ROW)
+    assert len({file.path for file in files}) == 3
+    head = HeadFile(head_path(tmp_path, JOURNAL), JOURNAL, FakeClock()).read()
+    assert head is not None
+    assert head.position == 48
+
+    files[1].close()  # its process ended: the next one publishes there
+    next_one = free_head_file(tmp_path, JOURNAL, FakeClock())
+    assert next_one.path == files[1].path
+    for file in (files[0], files[2], next_one):
+        file.close()
+
+
+def test_what_dead_processes_published_is_set_aside_with_a_files_own_head(tmp_path: Path) -> None:
+    dead, living, own = (free_head_file(tmp_path, JOURNAL, FakeClock()) for _ in range(3))
+    for file in (dead, living):
+        file.open()
+        file.publish(48, ROW)
+    dead.close()
+    own.set_aside(1_000_000)
+    assert own.read() is not None  # the living one's
+    living.close()
+    names = sorted(path.name for path in own.path.parent.iterdir() if "superseded" in path.name)
+    assert names == [f"{JOURNAL}.1.json.superseded-1", f"{JOURNAL}.3.json.superseded-1"]

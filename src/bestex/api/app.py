@@ -15,7 +15,9 @@ from litestar.static_files import create_static_files_router
 
 from bestex import __version__
 from bestex.api.asgi import App, Receive, Scope, Send, send_problem
+from bestex.api.batch import BatchEntry
 from bestex.api.dead_man import DeadManRoutes
+from bestex.api.entry_stream import EntryStream
 from bestex.api.execute import OrderEntry, problem_of
 from bestex.api.feed import Feed
 from bestex.api.fields import MAX_BODY_BYTES
@@ -25,10 +27,11 @@ from bestex.api.operations import OperationsReader, OperationsRoutes
 from bestex.api.operator import OperatorReader, OperatorRoutes
 from bestex.api.orders import OrderReader, OrderRoutes
 from bestex.api.problems import FieldProblem, ProblemError
-from bestex.api.stream import EntryStream, StatusStream
+from bestex.api.stream import StatusStream
 from bestex.domain.errors import BestexError
 
 _EXECUTE = "/api/orders/execute"
+_BATCH = "/api/orders/batch"
 _EVENTS = "/api/events"
 _ORDERS_PREFIX = "/api/orders/"
 _STATUS_SUFFIX = "/status"
@@ -44,6 +47,7 @@ class Application:
         self, entry: OrderEntry, entry_stream: EntryStream, status_stream: StatusStream, feed: Feed, rest: App
     ) -> None:
         self._entry = entry
+        self._batch = BatchEntry(entry)
         self._entry_stream = entry_stream
         self._status_stream = status_stream
         self._feed = feed
@@ -55,6 +59,8 @@ class Application:
         if kind == "http":
             if path == _EXECUTE and scope["method"] == "POST":
                 await self._entry(scope, receive, send)
+            elif path == _BATCH and scope["method"] == "POST":
+                await self._batch(scope, receive, send)
             elif path == _EVENTS:
                 if scope["method"] == "GET":
                     await self._feed(scope, receive, send)

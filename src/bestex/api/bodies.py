@@ -70,6 +70,12 @@ class OrderBody(msgspec.Struct, rename="camel", omit_defaults=True, kw_only=True
     )
 
 
+class BatchBody(msgspec.Struct, kw_only=True):
+    """What `POST /api/orders/batch` takes."""
+
+    orders: Annotated[list[OrderBody], msgspec.Meta(min_length=1, max_length=1_000)]
+
+
 class ChangesBody(msgspec.Struct, rename="camel", omit_defaults=True, kw_only=True):
     """What may be changed of an order that waits: one or more of these."""
 

@@ -54,7 +54,7 @@ class DeadManRoutes(Controller):
 
     @get("/", summary="Whether the dead-man switch is armed, and until when")
     async def switch(self, reader: NamedDependency[OrderReader]) -> DeadManState:
-        return _state(reader.dead_man.switch(CALLER))
+        return _state(await reader.dead_man.switch(CALLER))
 
     @delete("/", status_code=200, summary="Disarm the dead-man switch")
     async def disarm(self, reader: NamedDependency[OrderReader]) -> DeadManState:

@@ -1,16 +1,23 @@
 """Order entry: one order in, on disk, its id out. The hot route, so a bare ASGI handler."""
 
+from collections.abc import Callable
 from typing import Final
 
 import msgspec
 import structlog
 
-from bestex.api.asgi import ClientGoneError, Receive, Scope, Send, read_body, send_answer, send_problem
-from bestex.api.fields import MAX_BODY_BYTES, bad_fields
-from bestex.api.order_request import read_order
+from bestex.api.asgi import ClientGoneError, Headers, Receive, Scope, Send, read_body, send_answer, send_problem
+from bestex.api.fields import MAX_BODY_BYTES, JsonObject, bad_fields
+from bestex.api.order_request import read_order, read_order_object
 from bestex.api.problems import FieldProblem, ProblemError
 from bestex.api.requests import read_idempotency_key
-from bestex.domain.errors import BestexError, EngineFencedError, JournalUnavailableError, NotFoundError
+from bestex.domain.errors import (
+    BestexError,
+    ChainUnreachableError,
+    EngineFencedError,
+    JournalUnavailableError,
+    NotFoundError,
+)
 from bestex.domain.events import timestamp_text
 from bestex.domain.tokens import TokenRegistry
 from bestex.engine.errors import (
@@ -38,7 +45,7 @@ _log = structlog.get_logger(__name__)
 RETRY_AFTER_S: Final = 1
 
 
-class AcceptedBody(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
+class AcceptedBody(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True, gc=False):
     """The body of the 202."""
 
     order_id: str
@@ -59,7 +66,7 @@ def accepted_body(accepted: Accepted) -> AcceptedBody:
     )
 
 
-def problem_of(error: BestexError) -> ProblemError:
+def problem_of(error: Exception) -> ProblemError:
     """The problem that a client sees for an error of the engine."""
     match error:
         case ProblemError():
@@ -86,9 +93,21 @@ def problem_of(error: BestexError) -> ProblemError:
             return ProblemError("journal-behind", str(error))
         case JournalUnavailableError() | EngineFencedError():
             return ProblemError("unavailable", str(error), retry_after_s=RETRY_AFTER_S)
+        case ChainUnreachableError():
+            return ProblemError("chain-unreachable", str(error))
         case _:
             _log.error("api.defect", exc_info=error)
             return ProblemError("internal")
+
+
+EntryAnswer = Callable[[AcceptedBody | ProblemError], None]
+"""Gets what the client of an order is to be told. Called once."""
+
+_JSON: Final = (b"content-type", b"application/json")
+
+
+def _told(accepted: Accepted | Exception) -> AcceptedBody | ProblemError:
+    return accepted_body(accepted) if isinstance(accepted, Accepted) else problem_of(accepted)
 
 
 class OrderEntry:
@@ -100,10 +119,32 @@ class OrderEntry:
         self._clock = clock
         self._encoder = msgspec.json.Encoder()
 
+    def enter(self, body: bytes | JsonObject, key: str | None, answer: EntryAnswer) -> str | None:
+        """Store the order in `body`; `answer` is called with what to tell its client, maybe before this returns.
+
+        The id that the order is stored under, unless it is refused or repeats another.
+        """
+        now_us = self._clock.now_us()
+        try:
+            if isinstance(body, JsonObject):
+                request = read_order_object(body, self._tokens, now_us)
+            else:
+                request = read_order(body, self._tokens, now_us, has_key=key is not None)
+        except Exception as error:  # noqa: BLE001 -- whatever it is, the client is told
+            answer(problem_of(error))
+            return None
+        return self._intake.enter(request, CALLER, key, lambda accepted: answer(_told(accepted)))
+
     async def accept(self, body: bytes, key: str | None) -> AcceptedBody:
-        """Store the order in `body`; raises `BestexError`."""
+        """`enter`, for one who waits; raises `BestexError`."""
         request = read_order(body, self._tokens, self._clock.now_us(), has_key=key is not None)
         return accepted_body(await self._intake.accept(request, CALLER, key))
+
+    def answer_bytes(self, told: AcceptedBody | ProblemError) -> tuple[int, Headers, bytes]:
+        """Status, headers and body of an answer."""
+        if isinstance(told, ProblemError):
+            return told.status, told.headers(), told.body()
+        return 202, [_JSON, (b"location", b"/api/orders/" + told.order_id.encode())], self._encoder.encode(told)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
@@ -123,11 +164,7 @@ class OrderEntry:
         except BestexError as error:
             await send_problem(send, problem_of(error))
             return
-        headers = [
-            (b"content-type", b"application/json"),
-            (b"location", f"/api/orders/{accepted.order_id}".encode()),
-        ]
-        await send_answer(send, 202, headers, self._encoder.encode(accepted))
+        await send_answer(send, *self.answer_bytes(accepted))
 
 
 def require_json(media_type: bytes | None) -> None:

@@ -51,9 +51,12 @@ class Guard:
         else:
             await self._app(scope, receive, _with_headers(send, [*_allow(origin), _EXPOSED]))
 
+    def knows_host(self, host: bytes) -> bool:
+        """Whether a Host header is this engine's."""
+        return _without_port(host).lower() in self._hosts
+
     def _refusal(self, host: bytes | None, origin: bytes | None) -> ProblemError | None:
-        name = _without_port(host or b"").lower()
-        if name not in self._hosts:
+        if not self.knows_host(host or b""):
             return ProblemError("foreign-host", f"this engine does not answer for the host {_shown(host)}")
         if origin is None or origin in self._origins:
             return None

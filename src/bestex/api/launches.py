@@ -1,5 +1,6 @@
 """New pools that were seen: what was measured of them, what each filter said, and what buying would have made since."""
 
+import asyncio
 from typing import Any
 
 import msgspec
@@ -104,21 +105,21 @@ class LaunchReader:
         """Newest first."""
         records = await self._store.launches(limit, before_us, mint)
         cursor = str(records[-1].seen_us) if len(records) == limit else None
-        return LaunchPage([self._body(record) for record in records], cursor)
+        return LaunchPage(list(await asyncio.gather(*map(self._body, records))), cursor)
 
-    def _body(self, record: LaunchRecord) -> LaunchBody:
+    async def _body(self, record: LaunchRecord) -> LaunchBody:
         return LaunchBody(
             **asdict(launched_pool(record.launch)),
             seen_at=timestamp_text(record.seen_us),
             verdicts=record.verdicts,
             bought_by=record.bought_by,
-            since_listed=self._since_listed(record),
+            since_listed=await self._since_listed(record),
         )
 
-    def _since_listed(self, record: LaunchRecord) -> SinceListed | None:
+    async def _since_listed(self, record: LaunchRecord) -> SinceListed | None:
         launch, paid = record.launch, record.reference_in
         pair = pair_of(launch.token, launch.quote)
-        tick = self._market_data.latest(pair)
+        tick = await self._market_data.read(pair)
         if tick is None or not tick.curves or paid == 0 or record.reference_out == 0:
             return None
         sells_base = pair.base == launch.token

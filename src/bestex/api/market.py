@@ -13,7 +13,6 @@ from bestex.api.launches import LaunchedPool, launched_pool
 from bestex.api.problems import FieldProblem, ProblemError
 from bestex.api.requests import read_faults, read_funding, read_query, read_quote_query
 from bestex.api.sim_requests import read_launch_wish, read_migration, read_price_move
-from bestex.domain.errors import ChainUnreachableError
 from bestex.domain.events import QuoteRecord
 from bestex.domain.money import format_amount
 from bestex.domain.route import QuoteRequest
@@ -73,12 +72,8 @@ class MarketReader:
         return self.simulation
 
     async def balances(self) -> WalletBody:
-        try:
-            balances = await self.wallet.balances()
-        except ChainUnreachableError as error:
-            raise ProblemError("chain-unreachable", str(error)) from error
         shown = []
-        for balance in balances:
+        for balance in await self.wallet.balances():
             token = self.tokens.find(balance.mint)
             symbol = token.symbol if token is not None and token.symbol != token.mint else None
             decimals = token.decimals if token is not None else 0

@@ -8,7 +8,8 @@ from litestar.di import NamedDependency
 from litestar.openapi.spec import Example
 from litestar.params import Body, FromPath, FromQuery, JSONBody
 
-from bestex.api.bodies import ORDER_EXAMPLES, ChangesBody, OrderBody
+from bestex.api.batch import BatchAnswer
+from bestex.api.bodies import ORDER_EXAMPLES, BatchBody, ChangesBody, OrderBody
 from bestex.api.execute import AcceptedBody, require_json
 from bestex.api.order_control import read_changes
 from bestex.api.problems import ProblemError
@@ -18,7 +19,7 @@ from bestex.domain.events import Event, Update, update_of
 from bestex.domain.lifecycle import Status
 from bestex.domain.order_state import OrderView
 from bestex.domain.tokens import TokenRegistry
-from bestex.engine.dead_man import DeadManSwitches
+from bestex.engine.dead_man import Switches
 from bestex.engine.open_orders import OpenOrders
 from bestex.ports import Clock, Journal
 
@@ -54,7 +55,7 @@ class OrderReader:
     def __init__(
         self,
         orders: OpenOrders,
-        dead_man: DeadManSwitches,
+        dead_man: Switches,
         journal: Journal,
         tokens: TokenRegistry,
         clock: Clock,
@@ -104,6 +105,15 @@ class OrderRoutes(Controller):
 
         As a WebSocket this same path takes one order as its first message and sends its events;
         with `?keep=true`, many. The header `Idempotency-Key` makes a repetition safe.
+        """
+        raise ProblemError("not-found")  # the bare handler in front of Litestar has the path; this one describes it
+
+    @post("/batch", status_code=200, summary="Enter many orders")
+    async def batch(self, data: Annotated[BatchBody, Body()]) -> Response[BatchAnswer]:
+        """Stores 1 to 1,000 orders; `results` has what became of each, in their order.
+
+        Each is `accepted` or has the `problem` that it would have been answered with alone: none depends on another.
+        For safe repetition give each order a `clientOrderId`.
         """
         raise ProblemError("not-found")  # the bare handler in front of Litestar has the path; this one describes it
 

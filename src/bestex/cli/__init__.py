@@ -5,10 +5,11 @@ from typing import Annotated, Final
 import typer
 
 from bestex import __version__
-from bestex.cli.commands import look, operate, rest, serve, sim, torture, trade, verify
+from bestex.cli.commands import health, look, operate, rest, roles, serve, sim, torture, trade, verify
 from bestex.cli.exit_codes import EPILOG
 
 ENGINE: Final = "Engine"
+PARTS: Final = "Engine, as several processes"
 TRADE: Final = "Trade"
 LOOK: Final = "Look"
 OPERATE: Final = "Operate"
@@ -57,6 +58,9 @@ app.command(rich_help_panel=LOOK, epilog=EPILOG)(look.launches)
 app.command(rich_help_panel=LOOK, epilog=EPILOG)(look.wallet)
 app.command(rich_help_panel=LOOK, epilog=EPILOG)(look.tokens)
 app.command(rich_help_panel=ENGINE)(serve.serve)
+for role in (roles.api, roles.worker, roles.watcher, roles.simnet):
+    app.command(rich_help_panel=PARTS)(role)
+app.command(rich_help_panel=ENGINE, epilog=EPILOG)(health.health)
 app.command(rich_help_panel=ENGINE, epilog=EPILOG)(verify.verify)
 app.command(rich_help_panel=ENGINE, epilog=EPILOG)(verify.export)
 app.command(rich_help_panel=ENGINE)(torture.torture)

@@ -18,7 +18,7 @@ LOST: Final = "lost"
 """What a confirmed order's `commitment` becomes: it stays, or a fork took the transaction away."""
 
 
-class QuoteRecord(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
+class QuoteRecord(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True, gc=False):
     """One venue's answer as the receipt keeps it: a quote, or the reason why there was none."""
 
     venue: str
@@ -34,7 +34,7 @@ class QuoteRecord(msgspec.Struct, frozen=True, rename="camel", omit_defaults=Tru
     error: str | None = None  # a FailureCode value, when there is no quote
 
 
-class Timings(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
+class Timings(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True, gc=False):
     """Where an attempt's time went that its events' own times do not show; each as far as one process saw it."""
 
     accept_ms: float | None = None  # from the request to its commit: the answer waits for it
@@ -43,7 +43,7 @@ class Timings(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
     land_ms: float | None = None  # from that answer until the chain first showed the transaction
 
 
-class AttemptStory(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
+class AttemptStory(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True, gc=False):
     """What became of an attempt that was given up."""
 
     attempt: int
@@ -55,7 +55,7 @@ class AttemptStory(msgspec.Struct, frozen=True, rename="camel", omit_defaults=Tr
     timings: Timings | None = None
 
 
-class PendingDetail(Terms, frozen=True, rename="camel", omit_defaults=True, kw_only=True):
+class PendingDetail(Terms, frozen=True, rename="camel", omit_defaults=True, kw_only=True, gc=False):
     """The request: what every order has, then the terms of its kind."""
 
     kind: str
@@ -68,7 +68,7 @@ class PendingDetail(Terms, frozen=True, rename="camel", omit_defaults=True, kw_o
     client_order_id: str | None = None
 
 
-class Trigger(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True, kw_only=True):
+class Trigger(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True, kw_only=True, gc=False):
     """What made a watched order fire, as it was seen: prices are executable ones for the order's own size."""
 
     kind: str  # "limit", "stop", "takeProfit", "stopLoss", "trailingStop", "launch", "migration"
@@ -89,14 +89,14 @@ class Trigger(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True, k
     verdicts: tuple[FilterVerdict, ...] = ()  # of the launch, by the order's filters
 
 
-class RoutingDetail(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
+class RoutingDetail(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True, gc=False):
     reason: str | None = None  # why routing begins again
     previous: AttemptStory | None = None  # the attempt that was given up, when there was one
     pause_ms: float | None = None  # how long the engine waited since then, on purpose
     trigger: Trigger | None = None  # why a watched order fired
 
 
-class Changes(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True, kw_only=True):
+class Changes(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True, kw_only=True, gc=False):
     """What the client changed of a watched order."""
 
     limit_price: str | None = None
@@ -106,7 +106,7 @@ class Changes(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True, k
     slippage_bps: int | None = None
 
 
-class Slice(msgspec.Struct, frozen=True, rename="camel"):
+class Slice(msgspec.Struct, frozen=True, rename="camel", gc=False):
     """One slice of a sliced order begins."""
 
     number: int  # 1, 2, 3 ...
@@ -114,7 +114,7 @@ class Slice(msgspec.Struct, frozen=True, rename="camel"):
     amount: str
 
 
-class WatchingDetail(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True, kw_only=True):
+class WatchingDetail(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True, kw_only=True, gc=False):
     """The order waits; as a note, what changed while it does."""
 
     reason: str | None = None  # why it waits again
@@ -125,7 +125,7 @@ class WatchingDetail(msgspec.Struct, frozen=True, rename="camel", omit_defaults=
     cancel_requested: bool = False  # of a sliced order: what has been executed stays
 
 
-class BuildingDetail(msgspec.Struct, frozen=True, rename="camel"):
+class BuildingDetail(msgspec.Struct, frozen=True, rename="camel", gc=False):
     venue: str
     pool: str
     amount_out: str  # quoted
@@ -135,7 +135,7 @@ class BuildingDetail(msgspec.Struct, frozen=True, rename="camel"):
     wraps_sol: bool  # native SOL is wrapped before the swap, or unwrapped after it
 
 
-class SubmittedDetail(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
+class SubmittedDetail(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True, gc=False):
     """The attempt's signature; as a note on the same attempt, what is known without it."""
 
     venue: str | None = None
@@ -147,7 +147,7 @@ class SubmittedDetail(msgspec.Struct, frozen=True, rename="camel", omit_defaults
     adopted: bool = False  # found on the chain by `bestex reconcile`, in a journal that did not know it
 
 
-class ConfirmedDetail(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True, kw_only=True):
+class ConfirmedDetail(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True, kw_only=True, gc=False):
     """What the swap did. As a note on the same status: the new commitment, and what else has changed since.
 
     The first one names the transaction, a note does not: it is the same one.
@@ -169,20 +169,20 @@ class ConfirmedDetail(msgspec.Struct, frozen=True, rename="camel", omit_defaults
     filled_slices: int | None = None  # of a sliced order, whose amounts are the sums of its slices'
 
 
-class FailedDetail(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
+class FailedDetail(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True, gc=False):
     code: str
     message: str
     attempts: tuple[AttemptStory, ...]
     resolved: bool = False  # an operator's decision, not a proof
 
 
-class CancelledDetail(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
+class CancelledDetail(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True, gc=False):
     by: str  # "client", "deadman", "engine", or "operator" where that one decided that it did not execute
     previous: AttemptStory | None = None  # the attempt that was given up, when the cancel waited for that
     reason: str | None = None
 
 
-class ExpiredDetail(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
+class ExpiredDetail(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True, gc=False):
     reason: str  # its time was up, or its price was not there
     previous: AttemptStory | None = None  # the attempt that was given up, when there was one
 
@@ -200,7 +200,7 @@ Detail = (
 )
 
 
-class Event(msgspec.Struct, frozen=True):
+class Event(msgspec.Struct, frozen=True, gc=False):
     """One fact about one order."""
 
     order_id: str
@@ -214,28 +214,32 @@ class Event(msgspec.Struct, frozen=True):
 
 def ends(event: Event) -> bool:
     """Whether the order ended with `event`: not a note on an end."""
+    if event.status not in ENDS:
+        return False
     detail = event.detail
     if isinstance(detail, ConfirmedDetail):
         return detail.tx_hash is not None or detail.filled_slices is not None
-    return event.status in ENDS
+    return True
 
 
 def settles(event: Event) -> bool:
     """Whether nothing is left to do for the order after `event`: it ended, and if it executed, for good."""
+    if event.status not in ENDS:
+        return False
     detail = event.detail
     if isinstance(detail, ConfirmedDetail):
         return detail.commitment == FINALIZED or detail.gone
-    return event.status in ENDS
+    return True
 
 
-class StoredEvent(msgspec.Struct, frozen=True):
+class StoredEvent(msgspec.Struct, frozen=True, gc=False):
     """An event with its place in the whole log."""
 
     position: int  # 1, 2, 3 ... in commit order
     event: Event
 
 
-class SignedTransaction(msgspec.Struct, frozen=True):
+class SignedTransaction(msgspec.Struct, frozen=True, gc=False):
     """A transaction as it will be sent, again and again if need be; sealed into its `submitted` event."""
 
     signature: str  # base58
@@ -245,7 +249,7 @@ class SignedTransaction(msgspec.Struct, frozen=True):
     last_valid_block_height: int
 
 
-class SealedTokens(msgspec.Struct, frozen=True):
+class SealedTokens(msgspec.Struct, frozen=True, gc=False):
     """Which tokens an order meant, sealed into its `pending` event: a symbol may be given to another mint later."""
 
     mint_in: str
@@ -254,7 +258,7 @@ class SealedTokens(msgspec.Struct, frozen=True):
     decimals_out: int
 
 
-class Update(msgspec.Struct, frozen=True, rename="camel"):
+class Update(msgspec.Struct, frozen=True, rename="camel", gc=False):
     """An event as watchers get it."""
 
     order_id: str
@@ -328,8 +332,14 @@ def timestamp_us(text: str) -> int:
 
 def timestamp_text(at_us: int) -> str:
     """Unix microseconds as RFC 3339 in UTC, to the millisecond."""
-    seconds, rest = divmod(at_us, 1_000_000)
-    return f"{_second_text(seconds)}.{rest // 1000:03d}Z"
+    return _millisecond_text(at_us // 1000)
+
+
+@lru_cache(maxsize=256)
+def _millisecond_text(at_ms: int) -> str:
+    """Many events have the same: those of one order, and those of one commit."""
+    seconds, rest = divmod(at_ms, 1000)
+    return f"{_second_text(seconds)}.{rest:03d}Z"
 
 
 @lru_cache(maxsize=64)

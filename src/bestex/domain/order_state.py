@@ -35,7 +35,7 @@ from bestex.domain.terms import (
 )
 
 
-class OrderView(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
+class OrderView(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True, gc=False):
     """An order as the API shows it and as the projection stores it. Amounts are decimal text in token units."""
 
     order_id: str
@@ -154,9 +154,9 @@ class OrderState:
         if event.seq != self.seq + 1:
             raise ValueError(f"event {event.seq} cannot follow event {self.seq} of order {event.order_id}")
         check_transition(self.status, event.status)
-        detail = event.detail
-        if type(detail) is not DETAIL_TYPES.get(event.status):
-            raise ValueError(f"{type(detail).__name__} is not the detail of {event.status}")
+        status, detail = event.status, event.detail
+        if type(detail) is not DETAIL_TYPES[status]:
+            raise ValueError(f"{type(detail).__name__} is not the detail of {status}")
         match detail:
             case PendingDetail():
                 self._pending = detail
@@ -189,8 +189,8 @@ class OrderState:
             case CancelledDetail() | ExpiredDetail():
                 if detail.previous is not None:
                     self.attempts.append(detail.previous)
-        self.status = event.status
-        self.settled = settles(event)
+        self.status = status
+        self.settled = status in ENDS and settles(event)
         self.seq = event.seq
         self.attempt = event.attempt
         self.updated_us = event.at_us
@@ -289,6 +289,8 @@ def _inverse(price: str | None) -> str | None:
 
 def _with_note(confirmed: ConfirmedDetail, note: ConfirmedDetail) -> ConfirmedDetail:
     """What the swap did, after a later note on it; what the note does not name has not changed."""
+    if note == ConfirmedDetail(commitment=note.commitment):  # as most do, when the swap is final
+        return replace(confirmed, commitment=note.commitment, gone=False, resolved=False)
     named = {name: value for name in _FILL_FIELDS if (value := getattr(note, name)) is not None}
     return replace(confirmed, commitment=note.commitment, gone=note.gone, resolved=note.resolved, **named)
 

@@ -40,7 +40,7 @@ UNKNOWN_TOKEN: Final = Token("*", "", 0)
 """What a sniper buys, until it has found it."""
 
 
-class Order(msgspec.Struct, frozen=True):
+class Order(msgspec.Struct, frozen=True, gc=False):
     """An accepted request, with what has become of it since by the client's changes and by its trigger."""
 
     id: str  # UUIDv7 as canonical text

@@ -5,13 +5,13 @@ import msgspec
 from bestex.domain.tokens import Token
 
 
-class QuoteRequest(msgspec.Struct, frozen=True):
+class QuoteRequest(msgspec.Struct, frozen=True, gc=False):
     token_in: Token
     token_out: Token
     amount_in: int  # base units of token_in
 
 
-class Quote(msgspec.Struct, frozen=True):
+class Quote(msgspec.Struct, frozen=True, gc=False):
     """One venue's offer for a request."""
 
     venue: str  # "raydium", "meteora"
@@ -32,7 +32,7 @@ class Quote(msgspec.Struct, frozen=True):
         return self.amount_out - self.network_fee_out
 
 
-class SwapRequest(msgspec.Struct, frozen=True):
+class SwapRequest(msgspec.Struct, frozen=True, gc=False):
     """What a venue makes a transaction of."""
 
     order_id: str
@@ -45,7 +45,7 @@ class SwapRequest(msgspec.Struct, frozen=True):
     expires_us: int | None = None  # Unix microseconds: the transaction must not be able to land after it
 
 
-class Fill(msgspec.Struct, frozen=True):
+class Fill(msgspec.Struct, frozen=True, gc=False):
     """What an executed swap did, read from the transaction."""
 
     amount_in: int  # base units

@@ -62,6 +62,11 @@ class TokenRegistry:
     def __iter__(self) -> Iterator[Token]:
         return iter(self._tokens)
 
+    @property
+    def launched(self) -> tuple[Token, ...]:
+        """The tokens that were learnt, oldest first."""
+        return tuple(self._launched.values())
+
     def find(self, name: str) -> Token | None:
         """The token with this symbol or mint address, or None."""
         return self._by_name.get(name) or self._launched.get(name)

@@ -6,7 +6,7 @@ The switch is on disk before its owner is answered, so that it goes off although
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from typing import Final
+from typing import Final, Protocol
 
 import structlog
 
@@ -22,8 +22,19 @@ _log = structlog.get_logger(__name__)
 CancelResting = Callable[[DeadMan], Awaitable[None]]
 
 
+class Switches(Protocol):
+    """The callers' switches, as callers reach them. Raises `JournalError`, and then they stand as they did."""
+
+    async def switch(self, caller: str) -> DeadMan | None: ...
+
+    async def arm(self, caller: str, seconds: int, keeps_stops: bool) -> DeadMan:
+        """Arm or renew it."""
+
+    async def disarm(self, caller: str) -> None: ...
+
+
 class DeadManSwitches:
-    """The callers' switches."""
+    """The switches of a process that is alone: it has them go off itself."""
 
     def __init__(self, store: TriggerStore, clock: Clock, cancel_resting: CancelResting) -> None:
         """`cancel_resting` cancels what a caller has resting; where it raises, it is called again."""
@@ -35,7 +46,7 @@ class DeadManSwitches:
         self._going_off: asyncio.TaskGroup | None = None  # while it runs
         self._deadlines = Deadlines(clock, self._due)
 
-    def switch(self, caller: str) -> DeadMan | None:
+    async def switch(self, caller: str) -> DeadMan | None:
         return self._switches.get(caller)
 
     async def arm(self, caller: str, seconds: int, keeps_stops: bool) -> DeadMan:

@@ -24,7 +24,7 @@ from bestex.domain.order_state import OrderState
 from bestex.ports import BlockHeight, Commitment, StatusReport, TransactionStatus
 
 
-class Answer(msgspec.Struct, frozen=True):
+class Answer(msgspec.Struct, frozen=True, gc=False):
     """One look at the chain, as far as it concerns one signature."""
 
     status: TransactionStatus | None
@@ -40,20 +40,20 @@ class Execute(msgspec.Struct, frozen=True):
     """Nothing is open: begin an attempt, or begin the one again that was cut short before it was signed."""
 
 
-class Look(msgspec.Struct, frozen=True):
+class Look(msgspec.Struct, frozen=True, gc=False):
     """The outcome is unknown: look again."""
 
     known: str  # what is known, for a person to read
     resend: bool = False  # the same bytes may go out again
 
 
-class Confirm(msgspec.Struct, frozen=True):
+class Confirm(msgspec.Struct, frozen=True, gc=False):
     """The swap executed: read what it did, and record that."""
 
     status: TransactionStatus
 
 
-class GiveUp(msgspec.Struct, frozen=True):
+class GiveUp(msgspec.Struct, frozen=True, gc=False):
     """Proven: the open attempt did not execute and never will."""
 
     code: FailureCode
@@ -64,7 +64,7 @@ class Finalize(msgspec.Struct, frozen=True):
     """The swap stands for ever, as it was confirmed."""
 
 
-class Lose(msgspec.Struct, frozen=True):
+class Lose(msgspec.Struct, frozen=True, gc=False):
     """A fork took the confirmed transaction away."""
 
     note: str

@@ -1,72 +1,29 @@
-"""The engine: intake, dispatch, executor, landing and recovery, put together."""
+"""The engine in one process: entry, watch and execution, put together."""
 
 import asyncio
 from collections.abc import Callable, Sequence
 from typing import Final
 
-import msgspec
 import structlog
 
 from bestex.domain.errors import JournalError
-from bestex.domain.events import AttemptStory, ConfirmedDetail, StoredEvent
-from bestex.domain.lifecycle import Status
+from bestex.domain.events import ConfirmedDetail, StoredEvent
 from bestex.domain.orders import Order
 from bestex.domain.tokens import TokenRegistry
+from bestex.engine.books import AllBooks
 from bestex.engine.dead_man import DeadManSwitches
-from bestex.engine.decision import Done, Execute, decide
-from bestex.engine.dispatch import InlineDispatcher
-from bestex.engine.executor import Executor
-from bestex.engine.exits import exits_append
-from bestex.engine.funds import Funds
-from bestex.engine.intake import CALLER, Intake, IntakeLimits
-from bestex.engine.landing import Landing, LandingLimits
+from bestex.engine.execution import EngineLimits, Execution, Recovered
+from bestex.engine.intake import CALLER, Intake
 from bestex.engine.open_orders import OpenOrders
 from bestex.engine.order_log import OrderLog
-from bestex.engine.patience import PatientChain
-from bestex.engine.rearming import RearmPolicy
-from bestex.engine.recovery import Recovery
-from bestex.engine.retry import RetryPolicy
 from bestex.engine.signing import SigningGate
 from bestex.engine.watch import Watch
-from bestex.ports import Append, Chain, Clock, DeadMan, Ids, Journal, Lease, MarketData, TriggerStore, Wallet
+from bestex.ports import Append, Chain, Clock, DeadMan, Ids, Journal, MarketData, TriggerStore, Wallet
 from bestex.routing.router import Router
 
-REFOLD_PAUSE_S: Final = 0.5
-SWEEP_EVERY_S: Final = 5.0
-HELD_PAGE: Final = 1_000
+WATCH_AGAIN_PAUSE_S: Final = 0.5
 
 _log = structlog.get_logger(__name__)
-
-
-class Recovered:
-    """What a recovery found: unsettled orders by what they need."""
-
-    def __init__(self) -> None:
-        self.total = 0  # orders to recover together, as counted at the start
-        self.orders = 0  # recovered so far
-        self.to_execute = 0  # nothing of them is open: dispatched again
-        self.to_prove = 0  # an attempt is open: its bytes go out again, and it is looked up
-        self.to_finalize = 0  # confirmed, and followed until final
-
-    def count(self, status: Status | None) -> None:
-        match status:
-            case Status.SUBMITTED:
-                self.to_prove += 1
-            case Status.CONFIRMED:
-                self.to_finalize += 1
-            case _:
-                self.to_execute += 1
-
-
-class EngineLimits(msgspec.Struct, frozen=True):
-    concurrency: int = 1_000  # orders executing at once; those that wait for proof are not counted
-    intake: IntakeLimits = IntakeLimits()
-    landing: LandingLimits = LandingLimits()
-    retry: RetryPolicy = RetryPolicy()
-    rearming: RearmPolicy = RearmPolicy()
-    funds_patience_s: float = 30.0  # for other orders to let go of what they are about to spend
-    build_deadline_s: float = 5.0  # for a venue to build and sign
-    chain_deadline_s: float = 5.0  # for an answer of the chain's endpoint
 
 
 class Engine:
@@ -86,35 +43,30 @@ class Engine:
         limits: EngineLimits,
     ) -> None:
         """To be given every commit of the journal: `journal.listen(engine.committed)`."""
-        self._journal = journal
         self._clock = clock
-        self.dispatcher = InlineDispatcher(limits.concurrency)
-        self.chain = patient = PatientChain(chain, limits.chain_deadline_s)
         self.gate = SigningGate()
-        self.funds = Funds(wallet, limits.funds_patience_s)
-        self._recovery = Recovery(journal, clock, tokens, self.gate)
+        self.execution = Execution(
+            journal, router, chain, wallet, tokens, clock, ids, limits, self.gate, self._rests, self._may_rest
+        )
+        self.dispatcher = self.execution.dispatcher
+        self.landing = self.execution.landing
+        self.chain = self.execution.chain
+        self.funds = self.execution.funds
         self.watch = Watch(
-            journal, store, market, self._recovery, tokens, clock, self.gate, CALLER, self._fired, self._accepted
-        )
-        self.landing = Landing(
-            patient, clock, ids, limits.landing, self._not_executed, self.refold, self.exits_of, self.watch.refresh
-        )
-        self._executor = Executor(
-            router,
-            self.landing,
-            self.gate,
-            self.funds,
-            limits.retry,
-            limits.rearming,
-            limits.build_deadline_s,
+            journal,
+            store,
+            market,
+            self.execution.recovery,
+            tokens,
             clock,
-            ids,
-            self.watch.rest,
+            self.gate,
+            AllBooks(),
+            CALLER,
+            self.execution.fired,
+            self._accepted,
         )
         self.orders = OpenOrders(journal, clock, self.gate, tokens, self.watch.check)
         self.dead_man = DeadManSwitches(store, clock, self._cancel_resting)
-        self._recovering = False
-        self._strays: dict[str, int] = {}  # unsettled orders that nobody here was at, when last swept; with their seq
         self.intake = Intake(
             journal,
             clock,
@@ -132,111 +84,53 @@ class Engine:
     @property
     def open_orders(self) -> int:
         """Orders that execute, wait to, wait for proof, or are held by a halt."""
-        return self.dispatcher.waiting + self.dispatcher.executing + len(self.landing) + len(self.gate.held)
+        return self.execution.open_orders
 
     async def run(self) -> None:
-        """Land what has been sent and sweep up what was left, for ever."""
+        """Land what has been sent, watch, and sweep up what was left, for ever."""
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self.landing.run())
+            tasks.create_task(self.execution.run())
             tasks.create_task(self.watch.run())
             tasks.create_task(self.dead_man.run())
-            tasks.create_task(self._sweep_regularly())
 
     def committed(self, events: Sequence[StoredEvent]) -> None:
         """Follow what has been committed; a listener of the journal."""
-        self.funds.committed(events)
+        self.execution.committed(events)
         self.watch.committed(events)
 
     async def recover(self, on_progress: Callable[[Recovered, int], None] | None = None) -> Recovered:
-        """Take over the unsettled orders that no living engine holds, however often it takes; what became of them.
-
-        `on_progress` gets what has been recovered so far, and how many orders there are to recover together.
-        """
-        recovered = Recovered()
-        found: list[OrderLog] = []  # gone on with once all are there: their execution would slow the rest down
-        self._recovering = True
-        self.funds.taking_over()
-        try:
-            while claimed := await self._claim_patiently(found, recovered):
-                recovered.orders += claimed
-                if on_progress is not None:
-                    on_progress(recovered, max(recovered.total, recovered.orders))
-        finally:
-            self._recovering = False
-            for log in found:
-                self._go_on(log)
-            self.funds.taken_over()
-        return recovered
-
-    async def _claim_patiently(self, found: list[OrderLog], recovered: Recovered) -> int:
-        """Claim the next orders, however often it takes, into `found`; how many leases were had."""
-        while True:
-            try:
-                if not recovered.total:
-                    recovered.total = await self._journal.unsettled()
-                claimed, logs = await self._recovery.claim()
-            except JournalError as error:
-                _log.warning("recovery.interrupted", recovered_orders=recovered.orders, error=str(error))
-                await self._clock.sleep(REFOLD_PAUSE_S)
-                continue
-            for log in logs:
-                recovered.count(log.state.status)
-            found += logs
-            return claimed
+        """Take over the unsettled orders that no living engine holds; see `Execution.recover`."""
+        return await self.execution.recover(on_progress)
 
     async def sweep(self) -> int:
-        """Take up the unsettled orders that nobody is at: a dead engine's, and our own that were lost; how many.
+        """Take up the unsettled orders that nobody is at; how many."""
+        return await self.execution.sweep()
 
-        Of our own, those that stood still since the last sweep and are neither dispatched nor landing. Should one
-        be under way all the same, compare-and-set lets only one of the two go on.
-        """
-        taken, logs = await self._recovery.claim()
-        for log in logs:
-            self._go_on(log)
-        busy = self.dispatcher.order_ids() | self.landing.order_ids() | self.gate.held
-        strays: dict[str, int] = {}
-        lost: list[Lease] = []
-        after: str | None = None
-        while page := await self._journal.held(after, HELD_PAGE):
-            after = page[-1].order_id
-            for held in page:
-                if held.order_id in busy:
-                    continue
-                if self._strays.get(held.order_id) == held.seq:
-                    lost.append(Lease(held.order_id, held.epoch))
-                else:
-                    strays[held.order_id] = held.seq
-        self._strays = strays
-        for start in range(0, len(lost), HELD_PAGE):
-            for log in await self._recovery.read(lost[start : start + HELD_PAGE]):
-                self._go_on(log)
-        return taken + len(lost)
+    def refold(self, order_id: str) -> None:
+        """Read an order anew and go on from there, if this engine still holds it."""
+        self.execution.refold(order_id)
 
-    async def _sweep_regularly(self) -> None:
-        while True:
-            await self._clock.sleep(SWEEP_EVERY_S)
-            if self._recovering:
-                continue
-            try:
-                if taken := await self.sweep():
-                    _log.warning("engine.swept", orders=taken)
-            except JournalError as error:
-                _log.warning("engine.sweep_failed", error=str(error))
+    def resolved(self, signature: str, exits: str | None) -> None:
+        """A person has said what became of a transaction; with the id of the exits that came with it."""
+        if exits is not None:
+            self.watch.refresh(exits)
+        self.landing.forget(signature)
+
+    def exits_of(self, entry: Order, confirmed: ConfirmedDetail) -> Append | None:
+        """The rows that make the exits of an executed entry, to be stored with its `confirmed`; None without exits."""
+        return self.execution.exits_of(entry, confirmed)
 
     async def drain(self, seconds: float) -> None:
-        """Take no more orders and bring those that execute to a safe point, for at most `seconds`.
-
-        What is not signed yet stops where it stands; what is, is sent first.
-        """
+        """Take no more orders and bring those that execute to a safe point, for at most `seconds`."""
         self.intake.closed = True
         self.watch.close()
-        await self.dispatcher.drain(seconds, self._executor.submitting)
+        await self.execution.drain(seconds)
 
     async def stop(self) -> None:
         """Take no more orders and leave those that run where they stand."""
         self.intake.closed = True
         self.watch.close()
-        await self.dispatcher.stop()
+        await self.execution.stop()
 
     async def watch_again(self, on_progress: Callable[[int, int], None] | None = None) -> int:
         """Take up the watched orders and the dead-man switches, however often it takes; how many orders.
@@ -249,7 +143,7 @@ class Engine:
                 watched = await self.watch.rebuild(on_progress)
             except JournalError as error:
                 _log.warning("watch.interrupted", error=str(error))
-                await self._clock.sleep(REFOLD_PAUSE_S)
+                await self._clock.sleep(WATCH_AGAIN_PAUSE_S)
             else:
                 return watched
 
@@ -257,56 +151,13 @@ class Engine:
         if log.order.rests:
             self.watch.rest(log)
         else:
-            self._go_on(log)
+            self.execution.go_on(log)
 
-    def _fired(self, log: OrderLog) -> None:
-        self.dispatcher.dispatch(log.order.id, lambda: self._executor.execute(log, fired=True))
+    def _rests(self, log: OrderLog) -> None:
+        self.watch.rest(log)
 
-    def exits_of(self, entry: Order, confirmed: ConfirmedDetail) -> Append | None:
-        """The rows that make the exits of an executed entry, to be stored with its `confirmed`; None without exits."""
-        if entry.terms.exits is None:
-            return None
-        return exits_append(self._journal, self._clock, entry, confirmed, CALLER)
+    def _may_rest(self, order_id: str) -> None:
+        self.watch.refresh(order_id)
 
     async def _cancel_resting(self, switch: DeadMan) -> None:
         await self.orders.cancel_many(by="deadman", resting_only=True, keeps_stops=switch.keeps_stops)
-
-    def _go_on(self, log: OrderLog) -> None:
-        if log.state.status is Status.WATCHING:
-            self.watch.rest(log)
-            return
-        decision = decide(log.state, log.transaction, None)
-        match decision:
-            case Done():
-                self.funds.release(log.order.id)  # it may have ended while it waited for them
-            case Execute():
-                self.dispatcher.dispatch(log.order.id, lambda: self._executor.execute(log))
-            case _:
-                if log.state.status is Status.SUBMITTED:
-                    self.funds.hold(log.order)
-                self.landing.resume(log)
-
-    def _not_executed(self, log: OrderLog, story: AttemptStory) -> None:
-        self.dispatcher.dispatch(log.order.id, lambda: self._executor.execute(log, story))
-
-    def refold(self, order_id: str) -> None:
-        """Read an order anew and go on from there, if this engine still holds it."""
-        self.dispatcher.dispatch(f"{order_id} refold", lambda: self._read_again(order_id))
-
-    async def _read_again(self, order_id: str) -> None:
-        while True:
-            try:
-                row = await self._journal.order(order_id)
-                if row is None or row.lease_owner != self._journal.engine_id:
-                    self.funds.release(order_id)
-                    if row is not None and row.view.status == Status.WATCHING:
-                        self.watch.refresh(order_id)  # it waits again; else another executes it
-                    return
-                logs = await self._recovery.read([Lease(order_id, row.lease_epoch)])
-            except JournalError as error:
-                _log.warning("order.read_again_failed", order_id=order_id, error=str(error))
-                await self._clock.sleep(REFOLD_PAUSE_S)
-                continue
-            for log in logs:
-                self._go_on(log)
-            return

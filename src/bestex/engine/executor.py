@@ -1,7 +1,9 @@
 """Execute an order: attempts of route, build and submit until one is sent or the order ends."""
 
+import asyncio
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import Final
 
 import structlog
@@ -27,7 +29,9 @@ from bestex.domain.events import (
 )
 from bestex.domain.lifecycle import Status
 from bestex.domain.money import format_amount, min_amount_out
+from bestex.domain.orders import Order
 from bestex.domain.route import QuoteRequest, SwapRequest
+from bestex.domain.terms import NO_TERMS
 from bestex.engine.deadline import within
 from bestex.engine.funds import Funds
 from bestex.engine.landing import Landing
@@ -36,7 +40,7 @@ from bestex.engine.rearming import Next, RearmPolicy, fired_long_ago, is_expired
 from bestex.engine.retry import RetryPolicy
 from bestex.engine.signing import SigningGate
 from bestex.ports import Clock, Ids
-from bestex.routing.choose import NotChosen
+from bestex.routing.choose import Chosen, NotChosen
 from bestex.routing.router import Router
 
 _TIME_IS_UP: Final = "its time is up"
@@ -60,8 +64,14 @@ class Executor:
         clock: Clock,
         ids: Ids,
         waits_again: Callable[[OrderLog], None],
+        hand_back: Callable[[str, int], None] | None = None,
     ) -> None:
-        """`waits_again` gets the watched orders that fired, did not execute, and are watched again."""
+        """`waits_again` gets the watched orders that fired, did not execute, and are watched again.
+
+        With `hand_back` an order is handed back for the pause before its next attempt; it gets the order's id and when
+        the pause ends, Unix microseconds. Without, it is kept.
+        """
+        self._hand_back = hand_back
         self._funds = funds
         self._rearming = rearming
         self._waits_again = waits_again
@@ -73,6 +83,56 @@ class Executor:
         self._clock = clock
         self._ids = ids
         self.submitting: set[str] = set()  # orders between their signature and its first send: better not stopped
+
+    def execute_at_once(self, log: OrderLog) -> "asyncio.Future[int] | None":
+        """Execute a market order as far as its signature on the way to disk, where nothing has to be waited for.
+
+        The future is done when it is there, and the transaction is sent then. None: nothing has been recorded; whatever
+        stands against it, `execute` meets again.
+        """
+        order, clock = log.order, self._clock
+        if log.state.status is not Status.PENDING or order.terms is not NO_TERMS or self._gate.halt is not None:
+            return None
+        if not self._funds.reserve_at_once(order):
+            return None
+        began_us = clock.now_us()
+        choice = self._router.route_at_once(QuoteRequest(order.token_in, order.token_out, order.amount_in))
+        if choice is None:
+            return None
+        chosen_us = clock.now_us()
+        quote = choice.quote
+        least = min_amount_out(quote.amount_out, order.slippage_bps)
+        request = SwapRequest(order.id, 1, order.token_in, order.token_out, order.amount_in, least, quote)
+        try:
+            transaction = self._router.venue(quote.venue).build_at_once(request)
+        except Exception:  # noqa: BLE001 -- `execute` meets it again, and records it
+            return None
+        if transaction is None:
+            return None
+        log.signed()
+        self.submitting.add(order.id)
+        submitted = SubmittedDetail(quote.venue, transaction.signature, transaction.last_valid_block_height)
+        building = _building(order, choice, least)
+        appended = log.submit_at_once(building, submitted, transaction, (began_us, chosen_us))
+        appended.add_done_callback(partial(self._submitted, log, transaction))
+        return appended
+
+    def _submitted(self, log: OrderLog, transaction: SignedTransaction, appended: "asyncio.Future[int]") -> None:
+        """Signature and bytes are on disk, or why they are not."""
+        order_id = log.order.id
+        self.submitting.discard(order_id)
+        if appended.cancelled():
+            return
+        match appended.exception():
+            case None:
+                log.committed()
+                self._landing.land_at_once(log, transaction)
+            case AppendRefusedError():
+                self._landing.reload(log)  # a cancel, or another engine: what stands in the journal decides
+            case EngineFencedError():
+                return
+            case error:
+                _log.error("order.stopped", order_id=order_id, error=str(error))  # the sweep takes it up again
 
     async def execute(self, log: OrderLog, given_up: AttemptStory | None = None, *, fired: bool = False) -> None:
         """Execute the order from where its events left off; `given_up` is its last attempt, proven not executed.
@@ -117,6 +177,9 @@ class Executor:
                 if await self._give_up(log, given_up):
                     return
                 paused_s = self._policy.pause_s(log.attempts_since_fired, self._ids.fraction())
+                if self._hand_back is not None:
+                    await self._pause_elsewhere(self._hand_back, log, given_up, paused_s)
+                    return
                 await self._clock.sleep(paused_s)
             elif is_expired(log.order, self._clock.now_us()):
                 await log.record(Status.EXPIRED, ExpiredDetail(_TIME_IS_UP))
@@ -138,6 +201,14 @@ class Executor:
             given_up = await self._attempt(log)
             if given_up is None and log.state.status is Status.SUBMITTED:
                 return
+
+    async def _pause_elsewhere(
+        self, hand_back: Callable[[str, int], None], log: OrderLog, given_up: AttemptStory, pause_s: float
+    ) -> None:
+        """Begin the next attempt for whoever takes it up when its pause is over; until then it holds no place."""
+        due_us = self._clock.now_us() + round(pause_s * 1e6)
+        await log.routing(given_up.attempt + 1, given_up, pause_s, due_us)
+        hand_back(log.order.id, due_us)
 
     async def _give_up(self, log: OrderLog, story: AttemptStory) -> bool:
         """End the order whose attempt was given up, or have it wait again; False: it may try again."""
@@ -217,23 +288,14 @@ class Executor:
         if isinstance(choice, NotChosen):
             return log.story(choice.error.code, str(choice.error), choice.records)
         quote = choice.quote
-        decimals = order.token_out.decimals
         limit = order.limit_out() or 0
         if quote.amount_out < limit:
+            decimals = order.token_out.decimals
             offered, asked = format_amount(quote.amount_out, decimals), format_amount(limit, decimals)
             message = f"{quote.venue} pays most, {offered} {order.token_out.symbol}; the limit asks for {asked}"
             return log.story(FailureCode.LIMIT_NOT_MET, message, choice.records)
         least = max(limit, min_amount_out(quote.amount_out, order.slippage_bps))
-        building = BuildingDetail(
-            venue=quote.venue,
-            pool=quote.pool,
-            amount_out=format_amount(quote.amount_out, decimals),
-            min_amount_out=format_amount(least, decimals),
-            price_impact_bps=quote.price_impact_bps,
-            quotes=choice.records,
-            wraps_sol=order.token_in.is_native_sol or order.token_out.is_native_sol,
-        )
-        log.record(Status.BUILDING, building)
+        log.record(Status.BUILDING, _building(order, choice, least))
         return SwapRequest(
             order_id=order.id,
             attempt=log.state.attempt,
@@ -260,3 +322,17 @@ class Executor:
             _log.exception("venue.build_failed", venue=request.quote.venue, order_id=log.order.id)
             message = f"{request.quote.venue} broke while building: {type(error).__name__}: {error}"
             return log.story(FailureCode.VENUE_DOWN, message)
+
+
+def _building(order: Order, choice: Chosen, least: int) -> BuildingDetail:
+    """The chosen route as its event keeps it; `least` base units of output are accepted."""
+    quote, decimals = choice.quote, order.token_out.decimals
+    return BuildingDetail(
+        venue=quote.venue,
+        pool=quote.pool,
+        amount_out=format_amount(quote.amount_out, decimals),
+        min_amount_out=format_amount(least, decimals),
+        price_impact_bps=quote.price_impact_bps,
+        quotes=choice.records,
+        wraps_sol=order.token_in.is_native_sol or order.token_out.is_native_sol,
+    )

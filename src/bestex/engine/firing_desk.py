@@ -20,6 +20,7 @@ from bestex.domain.lifecycle import Status
 from bestex.domain.money import format_amount
 from bestex.domain.orders import Order
 from bestex.domain.terms import Kind
+from bestex.engine.books import Books, key_of_order
 from bestex.engine.exits import position_left
 from bestex.engine.order_log import OrderLog
 from bestex.engine.rearming import is_expired
@@ -68,6 +69,7 @@ class FiringDesk:
         recovery: Recovery,
         clock: Clock,
         gate: SigningGate,
+        books: Books,
         execute: Callable[[OrderLog], None],
         refresh: Callable[[str, float], None],
     ) -> None:
@@ -76,6 +78,7 @@ class FiringDesk:
         self._recovery = recovery
         self._clock = clock
         self._gate = gate
+        self._books = books
         self._execute = execute
         self._refresh = refresh
         self._queue: deque[Fired] = deque()
@@ -99,6 +102,11 @@ class FiringDesk:
 
     def forget(self, order_id: str) -> None:
         self._cached.pop(order_id, None)
+
+    def let_go(self, keys: Collection[str]) -> None:
+        """Keep no order of these books."""
+        for order_id in [each for each, log in self._cached.items() if key_of_order(log.order) in keys]:
+            del self._cached[order_id]
 
     def close(self) -> None:
         """Fire nothing more: nobody would execute it."""
@@ -195,14 +203,16 @@ class FiringDesk:
         if fired.seen_us is not None and now_us > fired.seen_us + FIRES_WITHIN_US:
             self._give_back(fired.order_id, 0.0)  # the process stood still, or the journal did: the price is old
             return
-        if self._gate.halt is not None or is_expired(log.order, now_us):
+        key = key_of_order(log.order)
+        if self._gate.halt is not None or is_expired(log.order, now_us) or not self._books.may_fire(key):
             self._give_back(fired.order_id, _RETRY_S)
             return
+        fence = self._books.fence(key)
         trigger = _in_the_orders_words(log.order, fired.trigger())
         if log.order.kind is Kind.EXITS:
             left = entries.get(fired.order_id)
             if left == 0:
-                cancelled = log.record(Status.CANCELLED, CancelledDetail("engine", reason=ENTRY_LOST))
+                cancelled = log.record(Status.CANCELLED, CancelledDetail("engine", reason=ENTRY_LOST), fence=fence)
                 cancelled.add_done_callback(partial(self._cancelled, fired.order_id))
                 return
             if left is None:  # its entry may land again, or cannot be read
@@ -210,9 +220,11 @@ class FiringDesk:
                 return
             if left < log.order.amount_in:
                 trigger = replace(trigger, amount=format_amount(left, log.order.token_in.decimals))
-        log.fire(trigger).add_done_callback(partial(self._on_disk, log, self._round))
+        # Refused under a fence, the book may be another's: that is known here at the next renewal.
+        pause_s = 0.0 if fence is None else _RETRY_S
+        log.fire(trigger, fence).add_done_callback(partial(self._on_disk, log, self._round, pause_s))
 
-    def _on_disk(self, log: OrderLog, fired_in: _Round, appended: "asyncio.Future[int]") -> None:
+    def _on_disk(self, log: OrderLog, fired_in: _Round, pause_s: float, appended: "asyncio.Future[int]") -> None:
         if not appended.cancelled() and appended.exception() is None:
             self._under_way.discard(log.order.id)
             if fired_in.is_over:
@@ -220,7 +232,7 @@ class FiringDesk:
             else:
                 fired_in.on_disk.append(log)
         else:
-            self._give_back(log.order.id, 0.0)
+            self._give_back(log.order.id, pause_s)
 
     def _cancelled(self, order_id: str, appended: "asyncio.Future[int]") -> None:
         if not appended.cancelled() and appended.exception() is None:

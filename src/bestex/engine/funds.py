@@ -43,6 +43,15 @@ class Funds:
         held = self._wallet.held(mint)
         return None if held is None else held - self._reserved[mint] >= units
 
+    def reserve_at_once(self, order: Order) -> bool:
+        """Reserve an order's input if nothing is to be waited for; False: not reserved, `reserve` waits."""
+        mint, units = order.token_in.mint, order.amount_in
+        if not self._complete.is_set() or order.id in self._held or self._short(mint, units):
+            return False
+        self._held[order.id] = mint, units
+        self._reserved[mint] += units
+        return True
+
     async def reserve(self, order: Order) -> int:
         """Reserve an order's input; what is missing of it, in base units, when others would not let go of it."""
         await self._complete.wait()

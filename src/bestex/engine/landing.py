@@ -89,6 +89,7 @@ class Landing:
         self._refold = refold
         self._table = LandingTable()
         self._hinted: list[str] = []
+        self._sending: set[asyncio.Future[None]] = set()  # first sends that have to wait for the endpoint
         self._wake = asyncio.Event()
         chain.on_status(self._hint)
 
@@ -107,10 +108,22 @@ class Landing:
 
     async def land(self, log: OrderLog, transaction: SignedTransaction) -> None:
         """Send a transaction whose `submitted` event has been committed, and follow it."""
-        waiting = self._wait_for(log, transaction)
-        waiting.look_at += self._limits.look_every_s
-        waiting.resend_at = self._next_resend()
-        await self._send(waiting)
+        await self._send(self._follow(log, transaction))
+
+    def land_at_once(self, log: OrderLog, transaction: SignedTransaction) -> None:
+        """The same without waiting: where the endpoint has to be waited for, a task does."""
+        waiting = self._follow(log, transaction)
+        try:
+            sent = self._chain.send_at_once(transaction)
+        except Exception as error:  # noqa: BLE001 -- whatever broke, the bytes may have arrived
+            _log.info("landing.send_unknown", signature=transaction.signature, error=repr(error))
+            sent = True
+        if sent:
+            log.sent()
+            return
+        sending = asyncio.ensure_future(self._send(waiting))
+        self._sending.add(sending)
+        sending.add_done_callback(self._sending.discard)
 
     def resume(self, log: OrderLog) -> None:
         """Follow the latest transaction of an order read from the journal; an open one's bytes go out again."""
@@ -139,6 +152,13 @@ class Landing:
     def _wait_for(self, log: OrderLog, transaction: SignedTransaction) -> Waiting:
         waiting = Waiting(log, transaction, self._clock.monotonic(), self._limits.note_after_s)
         self._table.put(waiting)
+        return waiting
+
+    def _follow(self, log: OrderLog, transaction: SignedTransaction) -> Waiting:
+        """Enter a transaction that is sent now."""
+        waiting = self._wait_for(log, transaction)
+        waiting.look_at += self._limits.look_every_s
+        waiting.resend_at = self._next_resend()
         return waiting
 
     # --- Sending

@@ -8,9 +8,10 @@ from typing import Final
 import structlog
 from msgspec.structs import replace
 
-from bestex.domain.errors import JournalError, UnknownTokenError
+from bestex.domain.errors import ChainUnreachableError, JournalError, UnknownTokenError
 from bestex.domain.launches import Launch
 from bestex.domain.tokens import TokenRegistry, pair_of
+from bestex.engine.books import LAUNCHES, Books
 from bestex.engine.firing_desk import Fired, FiringDesk
 from bestex.engine.signing import SigningGate
 from bestex.engine.triggers.snipers import (
@@ -43,6 +44,7 @@ class LaunchDesk:
         gate: SigningGate,
         tokens: TokenRegistry,
         firing: FiringDesk,
+        books: Books,
     ) -> None:
         self._market = market
         self._store = store
@@ -50,11 +52,13 @@ class LaunchDesk:
         self._gate = gate
         self._tokens = tokens
         self._firing = firing
+        self._books = books
         self._snipers = Snipers()
         self._records: OrderedDict[str, LaunchRecord] = OrderedDict()  # by pool, those that are to be kept
         self._known: OrderedDict[str, LaunchRecord] = OrderedDict()  # by mint, the latest pool of each
         self._wake = asyncio.Event()
         self._has_caught_up = asyncio.Event()
+        self._is_to_catch_up = asyncio.Event()
         market.on_launch(self._launched)
 
     def __len__(self) -> int:
@@ -64,18 +68,56 @@ class LaunchDesk:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._look_again_regularly())
             tasks.create_task(self._keep_records())
+            tasks.create_task(self._catch_up_when_asked())
 
     async def catch_up(self) -> None:
         """Look at the pools that were listed while no engine ran. Raises `JournalError`."""
         seen = await self._store.launches(MAX_KNOWN, None, None)
+        if not self._books.owns(LAUNCHES):
+            return  # it became another's meanwhile
         since_us = seen[0].launch.listed_us + 1 if seen else 0
         for record in reversed(seen[:MAX_KNOWN]):
             self._take_up(record)
-        for launch in await self._market.launches(since_us, CATCH_UP):
+        listed = await self._listed(since_us)
+        if not self._books.owns(LAUNCHES):
+            return
+        for launch in listed:
             known = self._known.get(launch.token.mint)
             if known is None or known.launch.pool != launch.pool:
                 self._launched(launch)
         self._has_caught_up.set()
+
+    async def _listed(self, since_us: int) -> list[Launch]:
+        """The pools listed since then, once the market can be asked."""
+        while True:
+            try:
+                return await self._market.launches(since_us, CATCH_UP)
+            except ChainUnreachableError as error:
+                _log.warning("launches.unreachable", error=str(error))
+            await self._clock.sleep(_RETRY_S)
+
+    def take_up(self) -> None:
+        """Look at those pools soon; whoever asks need not wait for the market."""
+        self._is_to_catch_up.set()
+
+    async def _catch_up_when_asked(self) -> None:
+        while True:
+            await self._is_to_catch_up.wait()
+            self._is_to_catch_up.clear()
+            try:
+                await self.catch_up()
+            except JournalError as error:
+                _log.warning("launches.interrupted", error=str(error))
+                await self._clock.sleep(_RETRY_S)
+                self._is_to_catch_up.set()
+
+    def let_go(self) -> None:
+        """Drop the snipers, and what is known of pools: they are another's from now on."""
+        self._is_to_catch_up.clear()
+        self._has_caught_up.clear()
+        self._snipers = Snipers()
+        self._records.clear()
+        self._known.clear()
 
     def enter(self, order: RestingOrder) -> None:
         """Have an order wait for a launch; one whose mint is listed already need not."""
@@ -124,6 +166,8 @@ class LaunchDesk:
     def _launched(self, launch: Launch) -> None:
         """The first look at a pool."""
         self._tokens.learn(launch.token.mint, launch.token.decimals)
+        if not self._books.owns(LAUNCHES):
+            return
         now_us = self._clock.now_us()
         sighting = self._snipers.launched(launch, now_us)
         self._fire(sighting.matches, launch, now_us)
@@ -138,11 +182,11 @@ class LaunchDesk:
         self._keep(record)
 
     async def _look_again_regularly(self) -> None:
-        """Look again at the pools that may pass later, and at what was listed during a halt, for ever."""
+        """Look again at the pools that may pass later, and at what was listed while none might fire, for ever."""
         while True:
-            was_halted = self._gate.halt is not None
+            was_held_back = self._is_held_back
             await self._clock.sleep(LOOK_AGAIN_EVERY_S)
-            if was_halted and self._gate.halt is None:
+            if was_held_back and not self._is_held_back:
                 for mint in list(self._known):
                     self._serve_late(mint)
             for pool in self._snipers.due(self._clock.now_us()):
@@ -162,8 +206,13 @@ class LaunchDesk:
         record = self._known[launch.token.mint] = self._seen_again(before, launch, sighting)
         self._keep(record)
 
+    @property
+    def _is_held_back(self) -> bool:
+        """Whether nothing may fire now: a halt, or a lease that ran out."""
+        return self._gate.halt is not None or not self._books.may_fire(LAUNCHES)
+
     def _fire(self, matches: tuple[Match, ...], launch: Launch, now_us: int) -> None:
-        if self._gate.halt is not None:
+        if self._is_held_back:
             return
         fired: list[Fired] = []
         for match in matches:
@@ -182,13 +231,13 @@ class LaunchDesk:
             launch,
             now_us,
             sighting.verdicts,
-            0 if self._gate.halt is not None else len(sighting.matches),
+            0 if self._is_held_back else len(sighting.matches),
             reference_in,
             self._bought_for(launch, reference_in),
         )
 
     def _seen_again(self, before: LaunchRecord, launch: Launch, sighting: Sighting) -> LaunchRecord:
-        bought_by = before.bought_by + (0 if self._gate.halt is not None else len(sighting.matches))
+        bought_by = before.bought_by + (0 if self._is_held_back else len(sighting.matches))
         return LaunchRecord(
             launch, before.seen_us, sighting.verdicts, bought_by, before.reference_in, before.reference_out
         )
@@ -211,9 +260,9 @@ class LaunchDesk:
 
         So whatever was listed before one that is on disk is there, too: from there on the next engine catches up.
         """
-        await self._has_caught_up.wait()
         while True:
             await self._wake.wait()
+            await self._has_caught_up.wait()
             self._wake.clear()
             while self._records:
                 pool, record = min(self._records.items(), key=lambda kept: kept[1].launch.listed_us)

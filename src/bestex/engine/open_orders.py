@@ -1,7 +1,7 @@
 """What clients do to orders that have not ended: cancel one or many, and change a watched one."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 import msgspec
@@ -43,7 +43,7 @@ class OpenOrders:
         clock: Clock,
         gate: SigningGate,
         tokens: TokenRegistry,
-        check: Callable[[Order], None],
+        check: Callable[[Order], Awaitable[None]],
     ) -> None:
         """`check` raises `BeyondTriggerError` for an order that would fire at once although it does not allow that."""
         self._check = check
@@ -129,7 +129,7 @@ class OpenOrders:
             order = order_as_it_stands(events, self._tokens)
             changes = check_changes(order, changes, self._clock.now_us())
             if changes.trigger_price is not None:
-                self._check(order_changed(order, changes))
+                await self._check(order_changed(order, changes))
             try:
                 await self._append(state, Status.WATCHING, WatchingDetail(changes=changes))
             except AppendRefusedError:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Final
+from typing import Final, Protocol
 
 import msgspec
 import structlog
@@ -11,9 +11,8 @@ from bestex.domain.errors import AppendRefusedError, BestexError, JournalError, 
 from bestex.domain.events import LOST, ConfirmedDetail, Detail, Event
 from bestex.domain.lifecycle import Status
 from bestex.domain.order_state import OrderView, fold
-from bestex.domain.orders import order_as_it_stands
+from bestex.domain.orders import Order, order_as_it_stands
 from bestex.domain.tokens import TokenRegistry
-from bestex.engine.engine import Engine
 from bestex.engine.errors import JournalBehindError, NotHaltedError
 from bestex.engine.order_log import open_transaction
 from bestex.engine.reconciliation import Progress, Reconciled, Reconciliation
@@ -27,6 +26,7 @@ from bestex.engine.resolution import (
     not_executed_detail,
     signed_signatures,
 )
+from bestex.engine.signing import SigningGate
 from bestex.ports import Append, Chain, Clock, Halt, HaltCause, Journal, Wallet
 
 APPEND_TRIES: Final = 20
@@ -43,12 +43,34 @@ class ReconcileState(msgspec.Struct):
     error: str | None = None
 
 
+class Operated(Protocol):
+    """The engine as a person's hand reaches it."""
+
+    @property
+    def gate(self) -> SigningGate: ...
+
+    @property
+    def open_orders(self) -> int: ...
+
+    def refold(self, order_id: str) -> None:
+        """Read an order anew and go on from there, if this engine holds it."""
+
+    def resolved(self, signature: str, exits: str | None) -> None:
+        """A person has said what became of a transaction; with the id of the exits that came with it."""
+
+    def exits_of(self, entry: Order, confirmed: ConfirmedDetail) -> Append | None:
+        """The rows that make the exits of an executed entry."""
+
+    async def sweep(self) -> int:
+        """Take up the unsettled orders that nobody is at; how many."""
+
+
 class Operator:
     """What a person may do to a running engine."""
 
     def __init__(
         self,
-        engine: Engine,
+        engine: Operated,
         journal: Journal,
         chain: Chain,
         wallet: Wallet,
@@ -152,9 +174,7 @@ class Operator:
         if isinstance(detail, ConfirmedDetail) and state.confirmed is None and detail.commitment != LOST:
             exits = self._engine.exits_of(order_as_it_stands(events, self._tokens), detail)
         view = await self._append(events[-1], state.attempt, status, detail, events, exits)
-        if exits is not None:
-            self._engine.watch.refresh(exits.order_id)
-        self._engine.landing.forget(transaction.signature)
+        self._engine.resolved(transaction.signature, exits.order_id if exits is not None else None)
         _log.warning("order.resolved", order_id=state.order_id, executed=resolution.executed, note=resolution.note)
         return view
 

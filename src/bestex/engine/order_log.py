@@ -1,16 +1,19 @@
 """One order as its executor sees it: the fold of its events, and the writing of the next ones."""
 
 import asyncio
+from typing import Final
 
 from bestex.domain.errors import AppendRefusedError, FailureCode
 from bestex.domain.events import (
     AttemptStory,
+    BuildingDetail,
     Detail,
     Event,
     FailedDetail,
     QuoteRecord,
     RoutingDetail,
     SignedTransaction,
+    SubmittedDetail,
     Timings,
     Trigger,
     WatchingDetail,
@@ -20,7 +23,9 @@ from bestex.domain.events import (
 from bestex.domain.lifecycle import Status
 from bestex.domain.order_state import OrderState
 from bestex.domain.orders import Order, changes_order, order_after
-from bestex.ports import Append, Clock, Journal, NewOrder
+from bestex.ports import Append, BookLease, Clock, Journal, NewOrder
+
+_FIRST_ROUTING: Final = RoutingDetail()
 
 
 class OrderLog:
@@ -36,6 +41,7 @@ class OrderLog:
         "_sent_at",
         "_signed_at",
         "epoch",
+        "has_begun",
         "leased",
         "order",
         "state",
@@ -53,6 +59,7 @@ class OrderLog:
         self.state = state
         self.epoch = epoch
         self.leased = leased
+        self.has_begun = False  # its next attempt: whoever fired it or handed it back has recorded that
         self.transaction: SignedTransaction | None = None  # of the latest attempt that was signed
         self._accept_ms: float | None = None
         self._signed_at: float | None = None  # this and the next: of the attempt, by the clock's `monotonic`
@@ -79,17 +86,22 @@ class OrderLog:
         epoch = self.epoch if self.leased else None
         return Append(order.id, 0, None, epoch, events, self.state.view(), new)
 
-    def fire(self, trigger: Trigger) -> "asyncio.Future[int]":
-        """Begin to execute a watched order: its next attempt, under a lease that is taken with it."""
+    def fire(self, trigger: Trigger, fence: BookLease | None = None) -> "asyncio.Future[int]":
+        """Begin to execute a watched order: its next attempt, under a lease that is taken with it.
+
+        `fence`: the book that it fires from, where that is one engine's among several; likewise below.
+        """
         self._signed_at = self._committed_at = self._sent_at = self._seen_at = None
         self.epoch += 1
         self.leased = True
         detail = RoutingDetail(trigger=trigger)
-        return self.record(Status.ROUTING, detail, attempt=self.state.attempt + 1, takes_lease=True)
+        return self.record(Status.ROUTING, detail, attempt=self.state.attempt + 1, takes_lease=True, fence=fence)
 
-    def watch(self, detail: WatchingDetail, companion: Append | None = None) -> "asyncio.Future[int]":
+    def watch(
+        self, detail: WatchingDetail, companion: Append | None = None, fence: BookLease | None = None
+    ) -> "asyncio.Future[int]":
         """Have the order wait, or note something while it does; its lease is let go."""
-        appended = self.record(Status.WATCHING, detail, companion=companion)
+        appended = self.record(Status.WATCHING, detail, companion=companion, fence=fence)
         self.leased = False
         return appended
 
@@ -103,10 +115,13 @@ class OrderLog:
         sealed: bytes = b"",
         takes_lease: bool = False,
         companion: Append | None = None,
+        fence: BookLease | None = None,
+        run_after_us: int | None = None,
     ) -> "asyncio.Future[int]":
         """Append the order's next event. Await the result where the lifecycle has a barrier.
 
-        Raises `AppendRefusedError` when an earlier row is known to have been refused.
+        With `run_after_us` the lease is let go with it. Raises `AppendRefusedError` when an earlier row is known to
+        have been refused.
         """
         self.check()
         state = self.state
@@ -119,10 +134,48 @@ class OrderLog:
         if changes_order(detail):
             self.order = order_after(self.order, event)
         epoch = self.epoch if self.leased else None
-        view = state.view()
-        self._last = self._journal.append(
-            Append(event.order_id, base_seq, base_status, epoch, (event,), view, None, takes_lease, companion)
+        append = Append(
+            event.order_id,
+            base_seq,
+            base_status,
+            epoch,
+            (event,),
+            state.view(),
+            None,
+            takes_lease,
+            companion,
+            fence,
+            run_after_us,
         )
+        if run_after_us is not None:
+            self.leased = False
+        self._last = self._journal.append(append)
+        return self._last
+
+    def submit_at_once(
+        self,
+        building: BuildingDetail,
+        submitted: SubmittedDetail,
+        transaction: SignedTransaction,
+        times_us: tuple[int, int],
+    ) -> "asyncio.Future[int]":
+        """Append a whole first attempt, from `routing` to `submitted`, of an order that is `pending`.
+
+        `times_us`: when its routing began, and when its venue was chosen, Unix microseconds.
+        """
+        self.check()
+        order_id, state = self.order.id, self.state
+        seq, status = state.seq, state.status
+        routing_us, building_us = times_us
+        events = (
+            Event(order_id, seq + 1, Status.ROUTING, 1, routing_us, _FIRST_ROUTING),
+            Event(order_id, seq + 2, Status.BUILDING, 1, building_us, building),
+            Event(order_id, seq + 3, Status.SUBMITTED, 1, self._clock.now_us(), submitted, seal(transaction)),
+        )
+        for event in events:
+            state.apply(event)
+        self.transaction = transaction
+        self._last = self._journal.append(Append(order_id, seq, status, self.epoch, events, state.view()))
         return self._last
 
     def check(self) -> None:
@@ -131,12 +184,18 @@ class OrderLog:
         if last is not None and last.done() and not last.cancelled() and (error := last.exception()) is not None:
             raise AppendRefusedError(f"an earlier row of order {self.order.id} was refused") from error
 
-    def routing(self, attempt: int, previous: AttemptStory | None, paused_s: float | None) -> "asyncio.Future[int]":
-        """Begin an attempt; `previous` was given up, and the engine paused for `paused_s` since."""
+    def routing(
+        self, attempt: int, previous: AttemptStory | None, paused_s: float | None, run_after_us: int | None = None
+    ) -> "asyncio.Future[int]":
+        """Begin an attempt; `previous` was given up, and the engine paused for `paused_s` since.
+
+        With `run_after_us` the pause is still to come: the order is handed back until then.
+        """
         reason = f"{previous.code}: {previous.message}" if previous is not None else None
         pause_ms = None if paused_s is None else _milliseconds(paused_s)
         self._signed_at = self._committed_at = self._sent_at = self._seen_at = None
-        return self.record(Status.ROUTING, RoutingDetail(reason, previous, pause_ms), attempt=attempt)
+        detail = RoutingDetail(reason, previous, pause_ms)
+        return self.record(Status.ROUTING, detail, attempt=attempt, run_after_us=run_after_us)
 
     @property
     def attempts_since_fired(self) -> int:

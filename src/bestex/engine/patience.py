@@ -19,6 +19,9 @@ class PatientChain:
         self._chain = chain
         self._deadline_s = deadline_s
 
+    def send_at_once(self, transaction: SignedTransaction) -> bool:
+        return self._chain.send_at_once(transaction)
+
     async def send(self, transaction: SignedTransaction) -> None:
         await self._within(self._chain.send(transaction))
 

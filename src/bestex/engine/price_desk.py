@@ -11,22 +11,18 @@ import structlog
 from bestex.domain.errors import JournalError, UnknownTokenError
 from bestex.domain.events import timestamp_us
 from bestex.domain.orders import Order
-from bestex.domain.price import format_price, traded_price
-from bestex.domain.terms import Kind
 from bestex.domain.tokens import Pair, TokenRegistry, pair_of
-from bestex.engine.errors import BeyondTriggerError
+from bestex.engine.beyond_trigger import check_not_beyond
+from bestex.engine.books import Books
 from bestex.engine.firing_desk import Fired, FiringDesk
-from bestex.engine.resting_orders import resting_order
 from bestex.engine.signing import SigningGate
-from bestex.engine.triggers.book import MAX_PRICE_AGE_US, Book, Entries
-from bestex.engine.triggers.resting import Sense, entries_of, key_of
+from bestex.engine.triggers.book import Book, Entries
+from bestex.engine.triggers.resting import entries_of, key_of
 from bestex.engine.triggers.selection import trigger_of
 from bestex.ports import Clock, HighWater, MarketData, RestingOrder, Tick, TriggerStore
 
 KEEP_MARKS_EVERY_S: Final = 1.0
 MAX_MARKS_WAITING: Final = 10_000  # for a database that is away
-
-_IMMEDIATE: Final = frozenset({Kind.STOP, Kind.TAKE_PROFIT})
 
 _log = structlog.get_logger(__name__)
 
@@ -42,6 +38,7 @@ class PriceDesk:
         gate: SigningGate,
         tokens: TokenRegistry,
         firing: FiringDesk,
+        held: Books,
     ) -> None:
         self._market = market
         self._store = store
@@ -49,6 +46,7 @@ class PriceDesk:
         self._gate = gate
         self._tokens = tokens
         self._firing = firing
+        self._held = held
         self._loop = asyncio.get_running_loop()
         self._books: dict[str, Book] = {}  # by the pair's name
         self._in_flight: dict[str, Book] = {}  # by order: those that fired and have not ended
@@ -57,6 +55,7 @@ class PriceDesk:
         self._followed: set[str] = set()
         self._collected: defaultdict[tuple[Pair, bool], list[Entries]] = defaultdict(list)  # by pair and direction
         self._looks: set[str] = set()  # pairs to be looked at before their next tick
+        self._unkept: list[HighWater] = []  # marks that are not on disk yet
         market.on_tick(self._on_tick)
 
     def __len__(self) -> int:
@@ -64,36 +63,57 @@ class PriceDesk:
 
     async def run(self) -> None:
         """Keep the marks of trailing stops on disk, for ever."""
-        marks: list[HighWater] = []
         while True:
             await self._clock.sleep(KEEP_MARKS_EVERY_S)
             self._tidy()
-            for name, book in self._books.items():
-                if fresh := book.take_marks():
-                    marks += fresh
-                    self._trailed.add(name)
-            if not marks:
-                continue
-            try:
-                await self._store.keep_high_waters(marks)
-            except JournalError as error:
-                _log.warning("prices.marks_not_kept", error=str(error))
-                marks = marks[-MAX_MARKS_WAITING:]
-            else:
-                marks = []
+            await self.keep_marks()
 
-    async def load_marks(self) -> None:
-        """Read what trailing stops go by, before they are entered; those that are in already leave.
+    async def keep_marks(self) -> None:
+        """Bring the marks that came since the last time to disk; later, where the database is away."""
+        marks, self._unkept = self._unkept, []
+        for name, book in self._books.items():
+            if fresh := book.take_marks():
+                marks += fresh
+                self._trailed.add(name)
+        if not marks:
+            return
+        try:
+            await self._store.keep_high_waters(marks)
+        except JournalError as error:
+            _log.warning("prices.marks_not_kept", error=str(error))
+            self._unkept = (marks + self._unkept)[-MAX_MARKS_WAITING:]
+
+    async def load_marks(self, pairs: Collection[str] | None = None) -> None:
+        """Read what trailing stops of these pairs, or of all, go by, before they are entered; those already in leave.
 
         Raises `JournalError`.
         """
         stored = await self._store.high_waters()
-        self._marks.clear()
+        if pairs is None:
+            self._marks.clear()
+        else:
+            for name in pairs:
+                self._marks.pop(name, None)
         for mark in stored:
-            self._marks[mark.pair].append(mark)
-        self._trailed.update(self._marks)
+            if pairs is None or mark.pair in pairs:
+                self._marks[mark.pair].append(mark)
+                self._trailed.add(mark.pair)
         for name, book in self._books.items():
-            book.remember(self._marks.get(name, ()))
+            if pairs is None or name in pairs:
+                book.remember(self._marks.get(name, ()))
+
+    def let_go(self, pairs: Collection[str]) -> None:
+        """Drop the books of these pairs and all that stands in them."""
+        for name in pairs:
+            self._books.pop(name, None)
+            self._marks.pop(name, None)
+        self._trailed.difference_update(pairs)
+        self._looks.difference_update(pairs)
+        for order_id in [each for each, book in self._in_flight.items() if book.pair.name in pairs]:
+            del self._in_flight[order_id]
+        for direction in [each for each in self._collected if each[0].name in pairs]:
+            del self._collected[direction]
+        self._follow()
 
     # --- Which orders wait
 
@@ -163,23 +183,9 @@ class PriceDesk:
         if book is not None:
             book.settled(order_id)
 
-    def check(self, order: Order) -> None:
+    async def check(self, order: Order) -> None:
         """Raise `BeyondTriggerError` for a trigger that the price is beyond already, unless the order allows that."""
-        if order.kind not in _IMMEDIATE or order.terms.allow_immediate or order.terms.trigger_price is None:
-            return
-        tick = self._market.latest(order.pair)
-        if tick is None or self._clock.now_us() - tick.at_us > MAX_PRICE_AGE_US:
-            return  # no price fires nothing
-        amount_out = max((curve.amount_out(order.amount_in, order.sells_base) for curve in tick.curves), default=0)
-        [entry] = entries_of(resting_order(order, 0, 0), order.token_in, order.token_out)
-        rises = entry.kind.sense is Sense.RISE
-        if amount_out and (amount_out >= entry.threshold if rises else amount_out <= entry.threshold):
-            price = format_price(traded_price(order.amount_in, amount_out, order.pair, sells_base=order.sells_base))
-            wanted = "below" if (order.sells_base is not rises) else "above"
-            raise BeyondTriggerError(
-                "triggerPrice",
-                f"the price is {price} already, for this amount: give one {wanted} it, or allowImmediate",
-            )
+        await check_not_beyond(order, self._market, self._clock)
 
     def _book(self, pair: Pair) -> Book:
         book = self._books.get(pair.name)
@@ -228,8 +234,8 @@ class PriceDesk:
     def _fire(self, book: Book, tick: Tick) -> None:
         now_us = self._clock.now_us()
         firings = book.fires(tick, now_us)
-        if self._gate.halt is not None or not firings:
-            return  # while it is halted, trailing stops follow the price all the same
+        if self._gate.halt is not None or not firings or not self._held.may_fire(book.pair.name):
+            return  # trailing stops follow the price all the same
         fired: list[Fired] = []
         for each in firings:
             book.fired(each)

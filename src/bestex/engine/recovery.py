@@ -7,14 +7,14 @@ import msgspec
 import structlog
 
 from bestex.domain.errors import FailureCode, UnknownTokenError
-from bestex.domain.events import AttemptStory, Event, FailedDetail
+from bestex.domain.events import AttemptStory, Event, FailedDetail, RoutingDetail
 from bestex.domain.lifecycle import Status
 from bestex.domain.order_state import OrderState, fold
 from bestex.domain.orders import order_as_it_stands
 from bestex.domain.tokens import TokenRegistry
 from bestex.engine.order_log import OrderLog, open_transaction
 from bestex.engine.signing import SigningGate
-from bestex.ports import Append, Clock, Journal, Lease
+from bestex.ports import Append, ClaimedOrder, Clock, Journal, Lease
 
 CLAIM_ORDERS: Final = 1_000
 """Leases claimed and histories read at a time."""
@@ -49,6 +49,17 @@ class Recovery:
             histories = await self._journal.histories(order_ids)
         except _UNREADABLE:
             histories = {}
+        return await self._logs_of(leases, histories)
+
+    async def take_up(self, claimed: Sequence[ClaimedOrder]) -> list[OrderLog]:
+        """The same of orders that have just been claimed, most of them with their histories."""
+        histories = {each.lease.order_id: list(each.events) for each in claimed}
+        logs = await self._logs_of([each.lease for each in claimed], histories)
+        for log in logs:
+            log.has_begun = _begins(histories[log.order.id])
+        return logs
+
+    async def _logs_of(self, leases: Sequence[Lease], histories: dict[str, list[Event]]) -> list[OrderLog]:
         logs = []
         for lease in leases:
             try:
@@ -77,12 +88,13 @@ class Recovery:
         order_id = lease.order_id
         events = histories.get(order_id) or (await self._journal.histories([order_id]))[order_id]
         try:
-            return self._log_of(events, lease.epoch)
+            return self.log_of(events, lease.epoch)
         except UnknownTokenError as error:
             self._end(events, lease, error)
             return None
 
-    def _log_of(self, events: list[Event], epoch: int) -> OrderLog:
+    def log_of(self, events: list[Event], epoch: int) -> OrderLog:
+        """The order that these are all events of; raises as `order_as_it_stands` does."""
         order, state = order_as_it_stands(events, self._tokens), fold(events)
         log = OrderLog(self._journal, self._clock, order, state, epoch, leased=state.status is not Status.WATCHING)
         log.transaction = open_transaction(events)
@@ -109,3 +121,11 @@ class Recovery:
         state.apply(failed)
         epoch = None if base_status is Status.WATCHING else lease.epoch
         self._journal.append(Append(lease.order_id, base_seq, base_status, epoch, (failed,), state.view()))
+
+
+def _begins(events: list[Event]) -> bool:
+    """Whether an attempt has been begun for whoever takes the order up: it fired, or was handed back for a pause."""
+    last = events[-1] if events else None
+    if last is None or not isinstance(last.detail, RoutingDetail):
+        return False
+    return last.detail.trigger is not None or last.detail.previous is not None

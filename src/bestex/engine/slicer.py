@@ -1,7 +1,7 @@
 """Carries sliced orders on: begins their slices, and ends them when all are settled."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Final, assert_never
 
 import structlog
@@ -12,6 +12,7 @@ from bestex.domain.events import StoredEvent, WatchingDetail
 from bestex.domain.lifecycle import ENDS, Status
 from bestex.domain.order_state import OrderState, OrderView
 from bestex.domain.orders import Order
+from bestex.engine.books import Books, key_of_order
 from bestex.engine.deadlines import Deadlines
 from bestex.engine.order_log import OrderLog
 from bestex.engine.recovery import Recovery
@@ -34,6 +35,7 @@ class Slicer:
         recovery: Recovery,
         clock: Clock,
         gate: SigningGate,
+        books: Books,
         caller: str,
         accepted: Callable[[OrderLog], None],
     ) -> None:
@@ -42,6 +44,7 @@ class Slicer:
         self._recovery = recovery
         self._clock = clock
         self._gate = gate
+        self._books = books
         self._caller = caller
         self._accepted = accepted
         self._parents: dict[str, OrderLog] = {}
@@ -59,6 +62,18 @@ class Slicer:
         """Carry a sliced order on from here."""
         self._parents[log.order.id] = log
         self._look_at((log.order.id,))
+
+    def __contains__(self, order_id: str) -> bool:
+        return order_id in self._parents
+
+    def let_go(self, keys: Collection[str]) -> None:
+        """Carry the orders of these books on no more."""
+        gone = {order_id for order_id, log in self._parents.items() if key_of_order(log.order) in keys}
+        for order_id in gone:
+            self._forget(order_id)
+        self._doubtful -= gone
+        for slice_id in [each for each, parent_id in self._parent_of.items() if parent_id in gone]:
+            del self._parent_of[slice_id]
 
     def committed(self, events: Sequence[StoredEvent]) -> None:
         """Follow slices to their ends, and what others do to their parents; a listener of the journal."""
@@ -114,7 +129,8 @@ class Slicer:
 
     async def _step(self, log: OrderLog) -> bool:
         """Do the next thing; whether there may be another one at once."""
-        if self._gate.journal_is_behind:
+        key = key_of_order(log.order)
+        if self._gate.journal_is_behind or not self._books.may_fire(key):
             self._later(log.order.id, _HALTED_S)
             return False
         slices, moved = await self._read_slices(log.order.id)
@@ -124,7 +140,7 @@ class Slicer:
         step = next_slice_step(log.order, log.state, slices, self._clock.now_us())
         match step:
             case Begin(order=order):
-                if self._gate.halt is not None:
+                if self._gate.halt is not None or not self._books.may_fire(key):
                     self._later(log.order.id, _HALTED_S)
                     return False
                 await self._begin(log, order, step)
@@ -136,7 +152,10 @@ class Slicer:
             case WaitForSlices():
                 return False
             case Conclude(status=status, detail=detail):
-                await log.record(status, detail)
+                if not self._books.may_fire(key):
+                    self._later(log.order.id, _HALTED_S)
+                    return False
+                await log.record(status, detail, fence=self._books.fence(key))
                 self._forget(log.order.id)
                 return False
             case _:
@@ -156,7 +175,8 @@ class Slicer:
         child = OrderLog(self._journal, self._clock, order, OrderState(), 0 if order.rests else 1)
         new = NewOrder(order.id, order.kind.value, order.pair.name, self._caller, parent_id=log.order.id)
         self._parent_of[order.id] = log.order.id
-        await log.watch(WatchingDetail(slice=step.note), child.draft_new(new))
+        fence = self._books.fence(key_of_order(log.order))
+        await log.watch(WatchingDetail(slice=step.note), child.draft_new(new), fence)
         self._accepted(child)
 
     def _follow(self, parent_id: str, slices: Sequence[OrderView]) -> None:
@@ -173,7 +193,7 @@ class Slicer:
         self._doubtful.discard(parent_id)
         self._forget(parent_id)
         for log in logs:
-            if log.state.status is Status.WATCHING:
+            if log.state.status is Status.WATCHING and self._books.owns(key_of_order(log.order)):
                 self._parents[parent_id] = log
 
     def _forget(self, parent_id: str) -> None:

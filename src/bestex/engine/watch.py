@@ -5,7 +5,7 @@ here is only an index of the journal: it is made anew from it at every start, an
 """
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Final
@@ -29,6 +29,7 @@ from bestex.domain.lifecycle import Status
 from bestex.domain.orders import Order
 from bestex.domain.terms import Kind
 from bestex.domain.tokens import TokenRegistry
+from bestex.engine.books import Books, key_of_order
 from bestex.engine.deadlines import Deadlines
 from bestex.engine.firing_desk import FiringDesk
 from bestex.engine.launch_desk import LaunchDesk
@@ -63,20 +64,25 @@ class Watch:
         tokens: TokenRegistry,
         clock: Clock,
         gate: SigningGate,
+        books: Books,
         caller: str,
         execute: Callable[[OrderLog], None],
         accepted: Callable[[OrderLog], None],
     ) -> None:
-        """`execute` gets orders that fired, once that is on disk; `accepted` the slices of sliced ones."""
+        """`execute` gets orders that fired, once that is on disk; `accepted` the slices of sliced ones.
+
+        `books`: which of them are watched here.
+        """
         self._journal = journal
         self._recovery = recovery
         self._tokens = tokens
         self._clock = clock
         self._gate = gate
-        self._firing = FiringDesk(journal, recovery, clock, gate, execute, self.refresh)
-        self._prices = PriceDesk(market, store, clock, gate, tokens, self._firing)
-        self._launches = LaunchDesk(market, store, clock, gate, tokens, self._firing)
-        self._slicer = Slicer(journal, recovery, clock, gate, caller, accepted)
+        self._books = books
+        self._firing = FiringDesk(journal, recovery, clock, gate, books, execute, self.refresh)
+        self._prices = PriceDesk(market, store, clock, gate, tokens, self._firing, books)
+        self._launches = LaunchDesk(market, store, clock, gate, tokens, self._firing, books)
+        self._slicer = Slicer(journal, recovery, clock, gate, books, caller, accepted)
         self._expiries = Deadlines(clock, self._expired)
         self._pauses = Deadlines(clock, self._paused_enough)
         self._to_refresh: dict[str, None] = {}
@@ -108,9 +114,9 @@ class Watch:
         """Fire nothing more."""
         self._firing.close()
 
-    def check(self, order: Order) -> None:
+    async def check(self, order: Order) -> None:
         """Raise `BeyondTriggerError` for an order whose trigger would fire at once, unless it allows that."""
-        self._prices.check(order)
+        await self._prices.check(order)
 
     # --- What comes to rest
 
@@ -147,17 +153,20 @@ class Watch:
             while page := await self._journal.resting(after, REBUILD_PAGE):
                 after = page[-1].order_id
                 taken += len(page)
-                for order in page:
-                    if order.kind == Kind.TWAP or not self._knows_tokens(order):
-                        self.refresh(order.order_id)  # its events say more of it
-                    elif order.order_id not in moved:
-                        self._enter(order, self._prices.collect)
+                self._collect(page, moved)
                 if on_progress is not None:
                     on_progress(taken, max(total, taken))
                 await asyncio.sleep(0)
             self._prices.enter_collected(moved)
         await self._launches.catch_up()
         return taken
+
+    def _collect(self, page: Sequence[RestingOrder], moved: set[str]) -> None:
+        for order in page:
+            if order.kind == Kind.TWAP or not self._knows_tokens(order):
+                self.refresh(order.order_id)  # its events say more of it
+            elif order.order_id not in moved:
+                self._enter(order, self._prices.collect)
 
     def _knows_tokens(self, order: RestingOrder) -> bool:
         find = self._tokens.find
@@ -198,9 +207,13 @@ class Watch:
                 case ConfirmedDetail(gone=gone):
                     self._prices.settled(event.order_id)
                     if gone:
-                        self.refresh(derived_id(event.order_id, "exits"))  # there is nothing to exit from
+                        self._refresh_exits(event.order_id)
                 case _:
                     pass
+
+    def _refresh_exits(self, entry_id: str) -> None:
+        """Look at the exits of an entry that is gone: there is nothing to exit from."""
+        self.refresh(derived_id(entry_id, "exits"))
 
     @contextmanager
     def _noting_moves(self) -> Iterator[set[str]]:
@@ -238,17 +251,30 @@ class Watch:
         while True:
             await self._wake.wait()
             self._wake.clear()
-            await self._in_batches(self._to_expire, self._expire)
-            await self._in_batches(self._to_refresh, self._refresh)
+            await self._carry_out_all()
 
-    async def _in_batches(self, order_ids: dict[str, None], work: "Callable[[list[OrderLog]], None]") -> None:
+    async def _carry_out_all(self) -> None:
+        await self._in_batches(self._to_expire, self._expire_batch)
+        await self._in_batches(self._to_refresh, self._refresh_batch)
+
+    async def _expire_batch(self, order_ids: list[str]) -> None:
+        self._expire(await self._read_batch(order_ids))
+
+    async def _refresh_batch(self, order_ids: list[str]) -> None:
+        self._refresh(await self._read_batch(order_ids))
+
+    async def _read_batch(self, order_ids: list[str]) -> list[OrderLog]:
+        """Those that rest, as they stand; those that moved on meanwhile are read again later."""
+        with self._noting_moves() as moved:
+            logs = await self._read([each for each in order_ids if each not in self._firing])
+        self._to_refresh.update(dict.fromkeys(moved.intersection(order_ids)))
+        return [log for log in logs if log.order.id not in moved and log.order.id not in self._firing]
+
+    async def _in_batches(self, order_ids: dict[str, None], work: Callable[[list[str]], Awaitable[None]]) -> None:
         while order_ids:
             batch = [order_ids.popitem()[0] for _ in range(min(READ_AT_ONCE, len(order_ids)))]
             try:
-                with self._noting_moves() as moved:
-                    logs = await self._read([each for each in batch if each not in self._firing])
-                self._to_refresh.update(dict.fromkeys(moved.intersection(batch)))
-                work([log for log in logs if log.order.id not in moved and log.order.id not in self._firing])
+                await work(batch)
             except EngineFencedError:
                 return
             except JournalError as error:
@@ -279,8 +305,13 @@ class Watch:
                 continue  # its slices are to be settled first
             if not is_over(log, self._clock.now_us()):
                 continue  # its time was changed meanwhile
+            key = key_of_order(log.order)
+            if not self._books.may_fire(key):
+                if self._books.owns(key):
+                    self.refresh(log.order.id, _RETRY_S)
+                continue
             try:
-                appended = log.record(Status.EXPIRED, ExpiredDetail(_TIME_IS_UP))
+                appended = log.record(Status.EXPIRED, ExpiredDetail(_TIME_IS_UP), fence=self._books.fence(key))
             except JournalError:
                 self.refresh(log.order.id, _RETRY_S)
             else:

@@ -40,9 +40,10 @@ async def connect(dsn: str, application: str, **settings: str) -> asyncpg.Connec
 class ConnectionPool:
     """A few connections, opened when they are first needed. Every method raises `JournalUnavailableError`."""
 
-    def __init__(self, dsn: str, application: str, connections: int) -> None:
+    def __init__(self, dsn: str, application: str, connections: int, **settings: str) -> None:
+        """With further server settings."""
+        self._settings = _settings(application) | {"enable_seqscan": "off"} | settings
         self._dsn = dsn
-        self._application = application
         self._connections = connections
         self._pool: asyncpg.Pool | None = None
         self._opening = asyncio.Lock()
@@ -64,7 +65,7 @@ class ConnectionPool:
                         max_size=self._connections,
                         timeout=CONNECT_TIMEOUT_S,
                         # Without sequential scans: plans are kept, also those made while the tables were small.
-                        server_settings=_settings(self._application) | {"enable_seqscan": "off"},
+                        server_settings=self._settings,
                     )
             async with self._pool.acquire(timeout=READ_TIMEOUT_S) as connection:
                 yield connection

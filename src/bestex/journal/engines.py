@@ -1,8 +1,8 @@
 """Which engine lives on a database: enrolment, signs of life, and taking a dead one's place.
 
-An inline engine does everything and has its database for itself; apis, workers and watchers share one. An engine is dead
-when it has been silent for `ENGINE_TTL`, or at once when the connection that gave its signs of life is gone from a
-server that has not restarted since.
+An inline engine does everything and has its database for itself; apis, workers and watchers share one. An engine is
+dead when it has been silent for `ENGINE_TTL`, or at once when the connection that gave its signs of life is gone from
+a server that has not restarted since.
 """
 
 import asyncio
@@ -43,12 +43,21 @@ class Enrolment:
         self._shares = mode is not EngineMode.INLINE
         self._connection: asyncpg.Connection | None = None
 
-    async def enrol(self) -> None:
-        """Take the place, waiting at most `ENGINE_TTL` for a dead one's to fall free.
+    async def wait_for_place(self) -> None:
+        """Wait, at most `ENGINE_TTL`, until no engine stands in the way; those found dead are buried.
 
-        Raises `EngineAlreadyRunningError` when an engine that does not share the database gives a sign of life.
+        Raises `EngineAlreadyRunningError` when one that does gives a sign of life.
         """
-        connection = self._connection = await connect(self._dsn, "bestex life")
+        await self._when_clear(enrol=False)
+
+    async def enrol(self) -> None:
+        """Take the place, as `wait_for_place` does."""
+        await self._when_clear(enrol=True)
+
+    async def _when_clear(self, *, enrol: bool) -> None:
+        if self._connection is None:
+            self._connection = await connect(self._dsn, "bestex life")
+        connection = self._connection
         first_seen: dict[str, object] = {}
         while True:
             async with connection.transaction():
@@ -63,8 +72,9 @@ class Enrolment:
                     else:
                         living.append(row)
                 if not living:
-                    await connection.execute(QUERIES["enrol_engine"], self.engine_id, self._mode, self._about)
-                    await connection.execute(QUERIES["enrol_writer"], self.engine_id, self._mode)
+                    if enrol:
+                        await connection.execute(QUERIES["enrol_engine"], self.engine_id, self._mode, self._about)
+                        await connection.execute(QUERIES["enrol_writer"], self.engine_id, self._mode)
                     return
             for row in living:
                 if first_seen.setdefault(str(row["id"]), row["seen_at"]) != row["seen_at"]:

@@ -1,10 +1,9 @@
 """The journal in memory: the same writer over a store that keeps its rows in this process. For tests and simulation."""
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from heapq import nsmallest
 from operator import itemgetter
-from typing import Final
 
 from bestex.domain.errors import (
     AppendRefusedError,
@@ -16,11 +15,13 @@ from bestex.domain.events import Event, StoredEvent, settles
 from bestex.domain.lifecycle import FIRST, NEXT, Status
 from bestex.domain.log_hash import GENESIS, stored_hash
 from bestex.domain.order_state import OrderView
-from bestex.domain.terms import Kind
+from bestex.domain.priority import SIGNED, priority_of
 from bestex.journal.writer import GroupCommitWriter, MergedRows, Verdict
 from bestex.ports import (
+    ROOM_LASTS_S,
     Append,
     BookLease,
+    ClaimedOrder,
     Clock,
     EngineMode,
     Halt,
@@ -33,14 +34,17 @@ from bestex.ports import (
     NewOrder,
     OrderFilter,
     OrderRow,
+    Reservation,
     RestingOrder,
+    Room,
+    UnheldOrder,
 )
 
 
 class _Order:
     __slots__ = (
-        *("epoch", "events", "kind", "owner", "parent_id", "resting", "run_after_us", "seq", "settled", "status"),
-        "view",
+        *("epoch", "events", "kind", "owner", "pair", "parent_id", "priority", "resting", "run_after_us", "seq"),
+        *("settled", "status", "view"),
     )
 
     def __init__(self) -> None:
@@ -52,7 +56,9 @@ class _Order:
         self.settled = False
         self.resting = False
         self.kind = ""
+        self.pair = ""
         self.parent_id: str | None = None
+        self.priority = 0  # the smallest is claimed first
         self.run_after_us = 0
         self.events: list[StoredEvent] = []
 
@@ -62,19 +68,26 @@ class _Order:
         return not self.settled and not self.resting
 
     @property
-    def priority(self) -> int:
-        """The smallest is claimed first."""
-        return _PRIORITIES.get(self.kind, 5 if self.parent_id is None else 6)
+    def is_signed(self) -> bool:
+        """Whether a transaction of it may land or be final yet."""
+        return self.status in (Status.SUBMITTED, Status.CONFIRMED)
+
+    def let_go(self) -> None:
+        """Have nobody hold it; what is signed is the most urgent."""
+        self.owner = None
+        if self.is_signed:
+            self.priority = SIGNED
 
 
-_PRIORITIES: Final[dict[str, int]] = {
-    Kind.SNIPER: 1,
-    Kind.STOP: 2,
-    Kind.TRAILING_STOP: 2,
-    Kind.EXITS: 2,
-    Kind.TAKE_PROFIT: 3,
-    Kind.LIMIT: 4,
-}
+class BookRow:
+    """Who owns a book, under which epoch, and until when."""
+
+    __slots__ = ("epoch", "owner", "until_us")
+
+    def __init__(self) -> None:
+        self.owner: str | None = None
+        self.epoch = 0
+        self.until_us = 0  # Unix microseconds
 
 
 class MemoryDatabase:
@@ -88,7 +101,10 @@ class MemoryDatabase:
         self.orders: dict[str, _Order] = {}
         self.keys: dict[tuple[str, str, str], NewOrder] = {}
         self.engines: dict[str, tuple[int, Verdict]] = {}  # living engines: last commit and its answer
-        self.books: dict[BookLease, str] = {}  # who owns each
+        self.rooms: dict[str, tuple[Room, int]] = {}  # what engines reserved, and when, Unix microseconds
+        self.silent: set[str] = set()  # engines that give no signs of life
+        self.books: dict[str, BookRow] = {}  # by key
+        self.watchers: dict[str, int] = {}  # until when each lives unless it renews its leases, Unix microseconds
 
     @property
     def head_hash(self) -> bytes:
@@ -113,8 +129,28 @@ class MemoryDatabase:
         same = len(holders) == 1 and holders[oldest].request_hash == new.request_hash
         return DuplicateKeyError(oldest, same)
 
+    def owns(self, engine_id: str, lease: BookLease) -> bool:
+        row = self.books.get(lease.key)
+        return row is not None and (row.owner, row.epoch) == (engine_id, lease.epoch)
+
+    def resting_pairs(self) -> set[str]:
+        return {order.view.pair for order in self.orders.values() if order.resting and order.view is not None}
+
     def bury(self, engine_id: str) -> None:
         self.engines.pop(engine_id, None)
+        self.rooms.pop(engine_id, None)
+        self.silent.discard(engine_id)
+
+    def silence(self, engine_id: str) -> None:
+        """Have an engine hold its leases no more: it gives no signs of life, but may go on."""
+        self.silent.add(engine_id)
+
+    def give_sign_of_life(self, engine_id: str) -> None:
+        self.silent.discard(engine_id)
+
+    def is_alive(self, engine_id: str | None) -> bool:
+        """Whether leases of this engine hold."""
+        return engine_id in self.engines and engine_id not in self.silent
 
 
 class MemoryStore:
@@ -171,7 +207,7 @@ class MemoryStore:
             held = first.lease_epoch in (None, order.epoch if order.owner == self._engine_id else None)
         if not held:
             return AppendRefusedError(f"order {first.order_id} is leased to another")
-        if first.fence is not None and self._database.books.get(first.fence) != self._engine_id:
+        if first.fence is not None and not self._database.owns(self._engine_id, first.fence):
             return AppendRefusedError(f"the book of order {first.order_id} is another's")
         return None
 
@@ -182,7 +218,9 @@ class MemoryStore:
         if first.new is not None:
             for key in _keys(first.new):
                 database.keys[key] = first.new
-            order.kind, order.parent_id = first.new.kind, first.new.parent_id
+            new = first.new
+            order.kind, order.pair, order.parent_id = new.kind, new.pair, new.parent_id
+            order.priority = priority_of(new.kind, new.parent_id)
         if first.lease_epoch is not None and (first.new is not None or first.takes_lease):
             order.owner, order.epoch = self._engine_id if self._executes else None, first.lease_epoch
         for append in merged.appends:
@@ -275,15 +313,20 @@ class MemoryJournal:
     async def resume(self) -> None:
         self.database.halt = None
 
-    async def claim_waiting(self, limit: int) -> list[Lease]:
-        return [self._claim(order_id) for order_id in self._waiting(self.database.orders)[:limit]]
+    async def claim_waiting(self, limit: int, *, signed_only: bool = False) -> list[ClaimedOrder]:
+        waiting = self._waiting(self.database.orders)
+        if signed_only:
+            waiting = [order_id for order_id in waiting if self.database.orders[order_id].priority == SIGNED]
+        return [self._claim(order_id) for order_id in waiting[:limit]]
 
-    async def claim_these(self, order_ids: Sequence[str]) -> list[Lease]:
-        known = [order_id for order_id in order_ids if order_id in self.database.orders]
+    async def claim_these(self, order_ids: Sequence[str]) -> list[ClaimedOrder]:
+        known = {order_id for order_id in order_ids if order_id in self.database.orders}
         return [self._claim(order_id) for order_id in self._waiting(known)]
 
     def _waiting(self, order_ids: Iterable[str]) -> list[str]:
         """Those that nobody holds and that are due, the most urgent first."""
+        if not self.database.is_alive(self.engine_id):
+            return []
         now_us, orders = self._clock.now_us(), self.database.orders
         waiting = [
             (order.priority, order_id)
@@ -292,19 +335,83 @@ class MemoryJournal:
         ]
         return [order_id for _, order_id in sorted(waiting)]
 
-    def _claim(self, order_id: str) -> Lease:
+    def _claim(self, order_id: str) -> ClaimedOrder:
         order = self.database.orders[order_id]
         order.owner, order.epoch, order.run_after_us = self.engine_id, order.epoch + 1, 0
-        return Lease(order_id, order.epoch)
+        return ClaimedOrder(Lease(order_id, order.epoch), tuple(stored.event for stored in order.events))
 
     async def hand_back(self, leases: Sequence[Lease]) -> None:
         for lease in leases:
             order = self.database.orders[lease.order_id]
             if (order.owner, order.epoch) == (self.engine_id, lease.epoch):
-                order.owner = None
+                order.let_go()
+
+    async def hand_back_held(self, limit: int) -> list[UnheldOrder]:
+        held = [held.order_id for held in await self.held(None, limit)]
+        for order_id in held:
+            self.database.orders[order_id].let_go()
+        return self._unheld(held)
+
+    async def silent_engines(self) -> dict[str, int]:
+        return dict.fromkeys(self.database.silent, 0)
+
+    async def free_orders_of_the_dead(self, after_id: str | None, limit: int) -> list[UnheldOrder]:
+        left_behind = sorted(
+            order_id
+            for order_id, order in self.database.orders.items()
+            if order.is_due and order.owner is not None and not self.database.is_alive(order.owner)
+            if after_id is None or order_id > after_id
+        )[:limit]
+        for order_id in left_behind:
+            order = self.database.orders[order_id]
+            order.let_go()
+            order.epoch += 1
+        return self._unheld(left_behind)
+
+    async def forget_engines(self) -> None:
+        owners = {order.owner for order in self.database.orders.values() if order.is_due}
+        for engine_id in self.database.silent - owners:
+            self.database.bury(engine_id)
+
+    def _unheld(self, order_ids: Iterable[str]) -> list[UnheldOrder]:
+        orders = self.database.orders
+        return [
+            UnheldOrder(order_id, (order := orders[order_id]).kind, order.pair, order.priority)
+            for order_id in order_ids
+        ]
 
     async def unsettled(self) -> int:
         return sum(order.is_due for order in self.database.orders.values())
+
+    async def reserve_room(self, bounds: Room, watched_max: int | None) -> Reservation:
+        database, now_us = self.database, self._clock.now_us()
+        if self.engine_id not in database.engines:
+            return Reservation(Room(0, 0, 0), 0, 0, None)
+        living = {
+            engine_id: room
+            for engine_id, (room, at_us) in database.rooms.items()
+            if at_us > now_us - ROOM_LASTS_S * 1_000_000
+        }
+        mine = living.pop(self.engine_id, Room(0, 0, 0))
+        others = living.values()
+        due = [order for order in database.orders.values() if order.is_due]
+        waiting = min(bounds.waiting, sum(order.owner is None for order in due))
+        opened = min(bounds.open, sum(order.status is not Status.CONFIRMED for order in due))
+        watched = None if watched_max is None else min(bounds.watched, await self.count_resting())
+
+        def share(left: int, reserved: int) -> int:
+            return max(0, min(-(-left // (len(living) + 1)), left - reserved))
+
+        room_to_watch = mine.watched
+        if watched is not None and watched_max is not None:
+            room_to_watch = min(watched_max, share(bounds.watched - watched, sum(each.watched for each in others)))
+        room = Room(
+            share(bounds.waiting - waiting, sum(each.waiting for each in others)),
+            share(bounds.open - opened, sum(each.open for each in others)),
+            room_to_watch,
+        )
+        database.rooms[self.engine_id] = room, now_us
+        return Reservation(room, waiting, opened, watched)
 
     async def resting(self, after_id: str | None, limit: int) -> list[RestingOrder]:
         watched = (
@@ -314,6 +421,29 @@ class MemoryJournal:
         )
         page = nsmallest(limit, watched, key=itemgetter(0))
         return [_resting_order(order.view, order.epoch) for _, order in page if order.view is not None]
+
+    async def resting_pairs(self) -> list[str]:
+        return sorted(self.database.resting_pairs())
+
+    async def resting_of(self, pair: str, after_id: str | None, limit: int) -> list[RestingOrder]:
+        watched = (
+            (order_id, order)
+            for order_id, order in self.database.orders.items()
+            if order.resting
+            and order.view is not None
+            and order.view.pair == pair
+            and (after_id is None or order_id > after_id)
+        )
+        page = nsmallest(limit, watched, key=itemgetter(0))
+        return [_resting_order(order.view, order.epoch) for _, order in page if order.view is not None]
+
+    async def resting_these(self, order_ids: Sequence[str]) -> list[RestingOrder]:
+        found = ((each, self.database.orders.get(each)) for each in sorted(order_ids))
+        return [
+            _resting_order(order.view, order.epoch)
+            for _, order in found
+            if order is not None and order.resting and order.view is not None
+        ]
 
     async def leases_of_resting(self, order_ids: Sequence[str]) -> list[Lease]:
         orders = self.database.orders
@@ -339,6 +469,9 @@ class MemoryJournal:
 
     async def feed(self, after_position: int, limit: int) -> list[StoredEvent]:
         return self.database.log[after_position : after_position + limit]
+
+    async def feed_of(self, order_ids: Collection[str], after: int, to: int) -> list[StoredEvent]:
+        return [stored for stored in self.database.log[after:to] if stored.event.order_id in order_ids]
 
     async def head(self) -> int:
         return len(self.database.log)
@@ -374,7 +507,7 @@ class MemoryJournal:
     async def claim(self, limit: int) -> list[Lease]:
         leases: list[Lease] = []
         for order_id, order in sorted(self.database.orders.items()):
-            if len(leases) < limit and order.is_due and order.owner not in self.database.engines:
+            if len(leases) < limit and order.is_due and not self.database.is_alive(order.owner):
                 order.owner, order.epoch = self.engine_id, order.epoch + 1
                 leases.append(Lease(order_id, order.epoch))
         return leases

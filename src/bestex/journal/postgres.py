@@ -1,11 +1,14 @@
 """The journal on PostgreSQL: the store behind the group-commit writer, and the reads."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import timedelta
+from itertools import groupby
+from operator import itemgetter
 from typing import Any, Final
 
 import asyncpg
+import msgspec
 
 from bestex.domain.errors import (
     AppendRefusedError,
@@ -16,6 +19,7 @@ from bestex.domain.errors import (
 from bestex.domain.events import Event, StoredEvent
 from bestex.domain.lifecycle import ENDS, Status
 from bestex.domain.order_state import OrderView
+from bestex.domain.priority import SIGNED
 from bestex.journal.connections import LOST, ConnectionPool, connect
 from bestex.journal.queries import QUERIES
 from bestex.journal.rows import append_columns, decode_resting, shown_order, stored_event
@@ -28,7 +32,9 @@ from bestex.journal.writer import (
     Verdict,
 )
 from bestex.ports import (
+    ROOM_LASTS_S,
     Append,
+    ClaimedOrder,
     Clock,
     Halt,
     HaltCause,
@@ -40,7 +46,10 @@ from bestex.ports import (
     NewOrder,
     OrderFilter,
     OrderRow,
+    Reservation,
     RestingOrder,
+    Room,
+    UnheldOrder,
 )
 
 ENGINE_TTL: Final = timedelta(seconds=5)
@@ -59,7 +68,15 @@ WRITER_SETTINGS: Final = {
     "jit": "off",
 }
 READ_CONNECTIONS: Final = 4
+FEW_ORDERS: Final = 500
+"""So many orders the server looks for in a stretch of the log; of more, the stretch is read and looked through here."""
+CLAIM_CONNECTIONS: Final = 2
 
+_ROOM_LASTS: Final = timedelta(seconds=ROOM_LASTS_S)
+FORGET_ENGINES_AFTER: Final = timedelta(hours=1)
+"""An engine that is silent for this long and holds nothing is fenced out, should it ever go on."""
+
+_LEAST_URGENT: Final = 32_767  # of all priorities
 _BEFORE_ALL_IDS: Final = "00000000-0000-0000-0000-000000000000"
 
 _FENCED: Final = ("BX001", "BX002")  # no place here, or not with this commit number: start anew
@@ -143,24 +160,47 @@ def _duplicate(holders: Sequence[asyncpg.Record], new: NewOrder) -> DuplicateKey
     return DuplicateKeyError(str(holders[0]["id"]), same)
 
 
+def _claimed(rows: Sequence[asyncpg.Record]) -> list[ClaimedOrder]:
+    """The orders whose histories these are, one behind the other."""
+    claimed = []
+    for order_id, its in groupby(rows, key=itemgetter("order_id")):
+        history = list(its)
+        lease = Lease(str(order_id), history[0]["lease_epoch"])
+        claimed.append(ClaimedOrder(lease, _whole_history(history)))
+    return claimed
+
+
+def _whole_history(rows: Sequence[asyncpg.Record]) -> tuple[Event, ...]:
+    """The events; none where they are not all, or not to be read: one such order must not keep the others."""
+    if rows[-1]["seq"] != rows[-1]["last_seq"]:
+        return ()
+    try:
+        return tuple(stored_event(row).event for row in rows)
+    except (ValueError, LookupError, TypeError, msgspec.MsgspecError):
+        return ()
+
+
+def _unheld(rows: Sequence[asyncpg.Record]) -> list[UnheldOrder]:
+    return [UnheldOrder(str(row["id"]), row["kind"], row["pair"], row["priority"]) for row in rows]
+
+
 def _shown(row: asyncpg.Record) -> OrderView:
     return shown_order(str(row["id"]), row["view"], row["story"])
-
-
-def _urgent_first(rows: Sequence[asyncpg.Record]) -> list[Lease]:
-    urgent_first = sorted(rows, key=lambda row: (row["priority"], row["id"]))
-    return [Lease(str(row["id"]), row["lease_epoch"]) for row in urgent_first]
 
 
 class PostgresJournal:
     """`Journal` on PostgreSQL for one engine."""
 
-    def __init__(self, dsn: str, engine_id: str, clock: Clock) -> None:
+    def __init__(self, dsn: str, engine_id: str, clock: Clock, engine_ttl: timedelta = ENGINE_TTL) -> None:
         self.engine_id = engine_id
+        self._ttl = engine_ttl
         self._store = PostgresStore(dsn, engine_id)
         self.writer = GroupCommitWriter(self._store, clock)
         self._pool = ConnectionPool(dsn, "bestex reader", READ_CONNECTIONS)
         self._fetch = self._pool.fetch
+        # What they change need not outlast a crash of the server: whose lease an order is, every append checks, and
+        # what it stores brings the claim to the disk with it.
+        self._claims = ConnectionPool(dsn, "bestex claims", CLAIM_CONNECTIONS, synchronous_commit="off")
 
     @property
     def available(self) -> bool:
@@ -178,6 +218,7 @@ class PostgresJournal:
         self.writer.close()
         await self._store.close()
         self._pool.close()
+        self._claims.close()
 
     def append(self, append: Append) -> "asyncio.Future[int]":
         return self.writer.append(append)
@@ -208,6 +249,13 @@ class PostgresJournal:
     async def feed(self, after_position: int, limit: int) -> list[StoredEvent]:
         rows = await self._fetch("feed", after_position, limit)
         return [stored_event(row) for row in rows]
+
+    async def feed_of(self, order_ids: Collection[str], after: int, to: int) -> list[StoredEvent]:
+        if len(order_ids) <= FEW_ORDERS:
+            rows = await self._fetch("feed_of", after, to, f"{{{','.join(order_ids)}}}")
+        else:
+            rows = await self._fetch("feed", after, to - after)
+        return [stored_event(row) for row in rows if str(row["order_id"]) in order_ids]
 
     async def head(self) -> int:
         return (await self.log_head()).position
@@ -257,26 +305,58 @@ class PostgresJournal:
         return [_shown(row) for row in await self._fetch(query, *arguments)]
 
     async def claim(self, limit: int) -> list[Lease]:
-        rows = await self._fetch("claim", self.engine_id, ENGINE_TTL, limit)
+        rows = await self._fetch("claim", self.engine_id, self._ttl, limit)
         return sorted((Lease(str(row["id"]), row["lease_epoch"]) for row in rows), key=lambda lease: lease.order_id)
 
-    async def claim_waiting(self, limit: int) -> list[Lease]:
-        return _urgent_first(await self._fetch("claim_waiting", self.engine_id, limit))
+    async def claim_waiting(self, limit: int, *, signed_only: bool = False) -> list[ClaimedOrder]:
+        up_to = SIGNED if signed_only else _LEAST_URGENT
+        return _claimed(await self._claims.fetch("claim_waiting", self.engine_id, self._ttl, limit, up_to))
 
-    async def claim_these(self, order_ids: Sequence[str]) -> list[Lease]:
-        return _urgent_first(await self._fetch("claim_these", self.engine_id, list(order_ids)))
+    async def claim_these(self, order_ids: Sequence[str]) -> list[ClaimedOrder]:
+        return _claimed(await self._claims.fetch("claim_these", self.engine_id, self._ttl, list(order_ids)))
 
     async def hand_back(self, leases: Sequence[Lease]) -> None:
         ids, epochs = [lease.order_id for lease in leases], [lease.epoch for lease in leases]
-        await self._fetch("hand_back", self.engine_id, ids, epochs)
+        await self._claims.fetch("hand_back", self.engine_id, ids, epochs)
+
+    async def hand_back_held(self, limit: int) -> list[UnheldOrder]:
+        return _unheld(await self._claims.fetch("hand_back_held", self.engine_id, limit))
+
+    async def silent_engines(self) -> dict[str, int]:
+        rows = await self._fetch("silent_engines", self._ttl)
+        return {str(row["id"]): row["seen_us"] for row in rows}
+
+    async def free_orders_of_the_dead(self, after_id: str | None, limit: int) -> list[UnheldOrder]:
+        after = after_id or _BEFORE_ALL_IDS
+        return _unheld(await self._claims.fetch("free_orders_of_the_dead", self._ttl, after, limit))
+
+    async def forget_engines(self) -> None:
+        await self._claims.fetch("forget_engines", FORGET_ENGINES_AFTER)
 
     async def unsettled(self) -> int:
         [row] = await self._fetch("unsettled")
         count: int = row["count"]
         return count
 
+    async def reserve_room(self, bounds: Room, watched_max: int | None) -> Reservation:
+        limits = (bounds.waiting, bounds.open, bounds.watched, watched_max)
+        [row] = await self._fetch("reserve_room", self.engine_id, *limits, _ROOM_LASTS)
+        room = Room(row["waiting"], row["open"], row["watched"])
+        return Reservation(room, row["there_wait"], row["there_are_open"], row["there_are_watched"])
+
     async def resting(self, after_id: str | None, limit: int) -> list[RestingOrder]:
         rows = await self._fetch("resting", after_id or _BEFORE_ALL_IDS, limit)
+        return [decode_resting(view, epoch) for view, epoch in rows]
+
+    async def resting_pairs(self) -> list[str]:
+        return sorted(row["pair"] for row in await self._fetch("resting_pairs"))
+
+    async def resting_of(self, pair: str, after_id: str | None, limit: int) -> list[RestingOrder]:
+        rows = await self._fetch("resting_of", pair, after_id or _BEFORE_ALL_IDS, limit)
+        return [decode_resting(view, epoch) for view, epoch in rows]
+
+    async def resting_these(self, order_ids: Sequence[str]) -> list[RestingOrder]:
+        rows = await self._fetch("resting_these", list(order_ids))
         return [decode_resting(view, epoch) for view, epoch in rows]
 
     async def leases_of_resting(self, order_ids: Sequence[str]) -> list[Lease]:

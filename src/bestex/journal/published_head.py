@@ -2,11 +2,14 @@
 
 A file of one line, rewritten in place after every commit and before anybody learns of it: so nothing that was sent
 stands behind the published head. It outlives the engine and the database; against the machine's own death it is
-synced once a second.
+synced once a second. Processes that share a database publish side by side, each in a file of its own: the furthest
+head of them all counts.
 """
 
 import asyncio
+import fcntl
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -19,6 +22,8 @@ from bestex.domain.log_hash import PublishedHead
 from bestex.ports import Clock, LogHead
 
 SYNC_EVERY_S: Final = 1.0
+MAX_PROCESSES: Final = 1_000
+"""That may publish heads of one journal in one folder."""
 _LINE_BYTES: Final = 256
 """One length for all, so that a line never keeps the end of a longer one; within a disk's sector."""
 
@@ -28,8 +33,14 @@ _log = structlog.get_logger(__name__)
 class HeadFile:
     """The file of one journal's head."""
 
-    def __init__(self, path: Path, journal_id: str, clock: Clock) -> None:
+    def __init__(self, path: Path, journal_id: str, clock: Clock, locked: int | None = None) -> None:
+        """`locked`: the file, open and locked, where other processes publish beside this one: see `free_head_file`.
+
+        An inline engine needs no lock. It would outlast the engine's place on the database: a stopped one has lost
+        that and still holds on to its files.
+        """
         self.path = path
+        self._locked = locked
         self._journal_id = journal_id
         self._clock = clock
         self._file: int | None = None
@@ -42,14 +53,17 @@ class HeadFile:
         return self._file is not None
 
     def read(self) -> PublishedHead | None:
-        """What was published last; None when there is no file. `JournalConfigurationError` when it makes no sense."""
-        return read_head(self.path)
+        """What was published furthest, by any process beside this one; None when nothing was.
+
+        `JournalConfigurationError` when it makes no sense.
+        """
+        return furthest_head(self.path)
 
     def open(self) -> None:
         """From here on, publish. `JournalConfigurationError` when the file cannot be written."""
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            self._file = self._locked if self._locked is not None else _opened(self.path)
         except OSError as error:
             raise JournalConfigurationError(
                 f"the log's head cannot be published in {self.path}: {error}. Name another file in BESTEX_HEAD_FILE."
@@ -74,13 +88,26 @@ class HeadFile:
             self._unsynced = True
 
     def set_aside(self, now_us: int) -> Path | None:
-        """Keep what was published under another name, before another history is; the new name."""
-        if not self.path.exists():
-            return None
-        aside = self.path.with_name(f"{self.path.name}.superseded-{now_us // 1_000_000}")
-        self.path.replace(aside)
+        """Keep what was published under other names, before another history is; this file's new name.
+
+        Those of living processes stay: they publish the new history already.
+        """
+        shared = self._locked is not None
         self.close()
-        return aside
+        own: Path | None = None
+        for path in {self.path, *self.path.parent.glob(f"{self._journal_id}*.json")}:
+            try:
+                file = _locked(path) if path.exists() else None
+            except BlockingIOError:
+                continue
+            if file is not None:
+                aside = path.with_name(f"{path.name}.superseded-{now_us // 1_000_000}")
+                path.replace(aside)
+                os.close(file)
+                own = aside if path == self.path else own
+        if shared:
+            self._locked = _locked(self.path)
+        return own
 
     async def run(self) -> None:
         """Sync regularly, until cancelled."""
@@ -94,14 +121,54 @@ class HeadFile:
                     _log.error("head.not_synced", file=str(self.path), error=str(error))
 
     def close(self) -> None:
-        if self._file is not None:
-            os.close(self._file)
-            self._file = None
+        for file in {each for each in (self._file, self._locked) if each is not None}:
+            os.close(file)
+        self._file = self._locked = None
+
+
+def _opened(path: Path) -> int:
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+
+
+def _locked(path: Path) -> int:
+    """The file, open and this process's own until it closes it; `BlockingIOError` when it is another's."""
+    file = _opened(path)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(file)
+        raise
+    return file
 
 
 def head_path(data_dir: Path, journal_id: str) -> Path:
     """Where a journal's head is published when nothing else is said."""
     return data_dir / "heads" / f"{journal_id}.json"
+
+
+def free_head_file(data_dir: Path, journal_id: str, clock: Clock) -> HeadFile:
+    """A file for one of several processes that share a data folder, locked: the first that is nobody's.
+
+    `JournalConfigurationError` when there is none, or it cannot be made.
+    """
+    first = head_path(data_dir, journal_id)
+    try:
+        first.parent.mkdir(parents=True, exist_ok=True)
+        for number in range(1, MAX_PROCESSES + 1):
+            path = first.with_name(f"{journal_id}.{number}.json")
+            with suppress(BlockingIOError):
+                return HeadFile(path, journal_id, clock, _locked(path))
+    except OSError as error:
+        raise JournalConfigurationError(f"the log's head cannot be published in {first.parent}: {error}") from error
+    raise JournalConfigurationError(f"{MAX_PROCESSES} processes publish heads in {first.parent} already")
+
+
+def furthest_head(path: Path) -> PublishedHead | None:
+    """What was published furthest in a file and in those beside it of the same journal; None when nothing was."""
+    journal_id = path.name.partition(".")[0]
+    files = {path, *path.parent.glob(f"{journal_id}.json"), *path.parent.glob(f"{journal_id}.*.json")}
+    heads = [head for each in sorted(files) if (head := read_head(each)) is not None]
+    return max(heads, key=lambda head: head.position, default=None)
 
 
 def read_head(path: Path) -> PublishedHead | None:

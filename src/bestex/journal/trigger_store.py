@@ -62,8 +62,8 @@ class PostgresTriggerStore:
     async def set_dead_man(self, switch: DeadMan) -> None:
         await self._pool.fetch("set_dead_man", switch.caller, switch.due_us, switch.keeps_stops)
 
-    async def drop_dead_man(self, caller: str) -> None:
-        await self._pool.fetch("drop_dead_man", caller)
+    async def drop_dead_man(self, caller: str, due_us: int | None = None) -> None:
+        await self._pool.fetch("drop_dead_man", caller, due_us)
 
     async def dead_men(self) -> list[DeadMan]:
         return [DeadMan(*row) for row in await self._pool.fetch("dead_men")]
@@ -107,8 +107,10 @@ class MemoryTriggerStore:
     async def set_dead_man(self, switch: DeadMan) -> None:
         self._tables.dead_men[switch.caller] = switch
 
-    async def drop_dead_man(self, caller: str) -> None:
-        self._tables.dead_men.pop(caller, None)
+    async def drop_dead_man(self, caller: str, due_us: int | None = None) -> None:
+        switch = self._tables.dead_men.get(caller)
+        if switch is not None and due_us in (None, switch.due_us):
+            del self._tables.dead_men[caller]
 
     async def dead_men(self) -> list[DeadMan]:
         return [self._tables.dead_men[caller] for caller in sorted(self._tables.dead_men)]

@@ -305,6 +305,8 @@ class GroupCommitWriter:
                     stored.append(StoredEvent(position, event))
                     position += 1
                 answers.append((future, position - 1))
+            if not merged.companions:
+                continue
             for companion in merged.companions:
                 if companion.first.order_id in refused:
                     self._refuse_queued(companion.first.order_id)

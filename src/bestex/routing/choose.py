@@ -18,7 +18,7 @@ from bestex.domain.route import Quote
 from bestex.domain.tokens import Token
 
 
-class Answer(msgspec.Struct, frozen=True):
+class Answer(msgspec.Struct, frozen=True, gc=False):
     """What one venue said, and how long it took: a quote, or why there is none."""
 
     venue: str
@@ -28,14 +28,14 @@ class Answer(msgspec.Struct, frozen=True):
     message: str | None = None
 
 
-class Chosen(msgspec.Struct, frozen=True):
+class Chosen(msgspec.Struct, frozen=True, gc=False):
     """The winning quote, and every answer with its reason as the receipt keeps it."""
 
     quote: Quote
     records: tuple[QuoteRecord, ...]
 
 
-class NotChosen(msgspec.Struct, frozen=True):
+class NotChosen(msgspec.Struct, frozen=True, gc=False):
     """Why there is no quote to use, and every answer with its reason."""
 
     error: OrderError

@@ -36,6 +36,20 @@ class Router:
     def venue_names(self) -> tuple[str, ...]:
         return tuple(self._venues)
 
+    def route_at_once(self, request: QuoteRequest) -> Chosen | None:
+        """The choice where every venue quotes without waiting; None: ask by `route`, which says why there is none."""
+        answers: list[Answer] = []
+        for name, venue in self._venues.items():
+            try:
+                quote = venue.quote_at_once(request)
+            except Exception:  # noqa: BLE001 -- `route` meets it again, and keeps it for the receipt
+                return None
+            if quote is None:
+                return None
+            answers.append(Answer(name, 0.0, quote))
+        choice = choose(answers, request.token_out, self._clock.now_us())
+        return choice if isinstance(choice, Chosen) else None
+
     async def route(self, request: QuoteRequest) -> Chosen | NotChosen:
         """The choice among all venues' answers. Never raises for what a venue does."""
         answers = await self._ask_all(request)
@@ -72,7 +86,7 @@ class Router:
         self, venues: Sequence[Venue], request: QuoteRequest, began: float, answers: dict[str, Answer]
     ) -> None:
         """Add the answers that come within their time to `answers`."""
-        asked = {asyncio.create_task(venue.quote(request)): venue.name for venue in venues}
+        asked = {asyncio.ensure_future(venue.quote(request)): venue.name for venue in venues}
         waiting = set(asked)
         quoted = any(answer.quote is not None for answer in answers.values())
         patience_s = min(self._limits.grace_s, self._limits.deadline_s) if quoted else self._limits.deadline_s
@@ -94,7 +108,7 @@ class Router:
                 task.cancel()
 
 
-def _answer(venue: str, task: asyncio.Task[Quote], took_s: float) -> Answer:
+def _answer(venue: str, task: "asyncio.Future[Quote]", took_s: float) -> Answer:
     latency_ms = _milliseconds(took_s)
     error = asyncio.CancelledError() if task.cancelled() else task.exception()
     return Answer(venue, latency_ms, quote=task.result()) if error is None else _failed(venue, latency_ms, error)

@@ -9,7 +9,8 @@ import msgspec
 
 from bestex.domain.errors import EngineFencedError, JournalError
 from bestex.domain.tokens import TokenRegistry
-from bestex.engine.engine import Engine, EngineLimits
+from bestex.engine.engine import Engine
+from bestex.engine.execution import EngineLimits
 from bestex.engine.landing import LandingLimits
 from bestex.engine.operator import Operator
 from bestex.routing.router import QuoteLimits, Router

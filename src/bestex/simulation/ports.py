@@ -1,13 +1,13 @@
 """The world as an engine process reaches it: a call may be the last thing that the process does, before or after it."""
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from bestex.domain.events import SignedTransaction, StoredEvent
 from bestex.domain.launches import Launch
 from bestex.domain.route import Fill, Quote, QuoteRequest, SwapRequest
 from bestex.domain.tokens import Pair
-from bestex.hub import LocalHub
+from bestex.hub.local import LocalHub
 from bestex.ports import (
     BlockHeight,
     Chain,
@@ -25,6 +25,9 @@ from bestex.simulation.trace import Trace
 from bestex.venues.simulated.market_data import SimulatedMarketData
 
 T = TypeVar("T")
+
+_SLOW: Final = "02468aceBDFHKMPRTVXZbdfhkmprtvxz"
+"""Ids and signatures that end so are not dealt with at once, that both ways are gone."""
 
 
 class ProcessVenue:
@@ -45,6 +48,12 @@ class ProcessVenue:
         await self._process.at("after a quote")
         return quote
 
+    def build_at_once(self, request: SwapRequest) -> SignedTransaction | None:
+        self._process.check()
+        if request.order_id[-1] in _SLOW:
+            return None
+        return self._venue.build_at_once(request)
+
     async def build(self, request: SwapRequest) -> SignedTransaction:
         await self._process.at("before a build")
         transaction = await self._venue.build(request)
@@ -61,6 +70,19 @@ class ProcessChain:
         self._loop = loop
         self._referee = referee
         self._trace = trace
+
+    def send_at_once(self, transaction: SignedTransaction) -> bool:
+        self._process.check()
+        if transaction.signature[-1] in _SLOW:
+            return False
+        self._referee.sent(transaction)
+        try:
+            sent = self._chain.send_at_once(transaction)
+        except Exception as error:
+            self._trace.note("a send failed", None, transaction.signature[:12], error)
+            raise
+        self._trace.note("sent", self._referee.order_of(transaction.signature), transaction.signature[:12])
+        return sent
 
     async def send(self, transaction: SignedTransaction) -> None:
         await self._process.at("before a send")
@@ -122,6 +144,14 @@ class ProcessMarketData:
         tick = self._market.latest(pair)
         if tick is not None:
             self._firings.price_shown(tick)
+        return tick
+
+    async def read(self, pair: Pair) -> Tick | None:
+        await self._process.at("before a price")
+        tick = await self._market.read(pair)
+        if tick is not None:
+            self._firings.price_shown(tick)
+        await self._process.at("after a price")
         return tick
 
     def on_launch(self, listener: LaunchListener) -> None:

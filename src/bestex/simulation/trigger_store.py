@@ -30,8 +30,8 @@ class ProcessTriggerStore(MemoryTriggerStore):
     async def set_dead_man(self, switch: DeadMan) -> None:
         await self._calls.write(super().set_dead_man, switch)
 
-    async def drop_dead_man(self, caller: str) -> None:
-        await self._calls.write(super().drop_dead_man, caller)
+    async def drop_dead_man(self, caller: str, due_us: int | None = None) -> None:
+        await self._calls.write(super().drop_dead_man, caller, due_us)
 
     async def dead_men(self) -> list[DeadMan]:
         return await self._calls.read(super().dead_men)

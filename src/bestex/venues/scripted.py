@@ -66,6 +66,9 @@ class ScriptedMarketData:
     def latest(self, pair: Pair) -> Tick | None:
         return self._latest.get(pair.name)
 
+    async def read(self, pair: Pair) -> Tick | None:
+        return self.latest(pair)
+
     def on_launch(self, listener: LaunchListener) -> None:
         self._launch_listeners.append(listener)
 

@@ -8,6 +8,7 @@ import httpx
 
 from bestex.api.app import Application, create_rest
 from bestex.api.asgi import App
+from bestex.api.entry_stream import EntryStream
 from bestex.api.execute import OrderEntry
 from bestex.api.feed import Feed
 from bestex.api.launches import LaunchReader
@@ -15,13 +16,12 @@ from bestex.api.market import MarketReader
 from bestex.api.operations import OperationsReader
 from bestex.api.operator import OperatorReader
 from bestex.api.orders import OrderReader
-from bestex.api.stream import EntryStream, StatusStream
+from bestex.api.stream import StatusStream
 from bestex.domain.errors import NotFoundError
 from bestex.domain.events import Changes
 from bestex.domain.order_state import OrderView
 from bestex.domain.terms import Kind
 from bestex.domain.tokens import load_tokens
-from bestex.engine.dead_man import DeadManSwitches
 from bestex.engine.intake import Accepted, Intake, OrderRequest
 from bestex.engine.open_orders import CancelledMany, OpenOrders
 from bestex.ports import DeadMan, Journal, MarketData, OrderFilter, OrderRow, TriggerStore
@@ -35,14 +35,14 @@ class ScriptedSwitches:
     def __init__(self) -> None:
         self.armed: dict[str, DeadMan] = {}
 
-    async def arm(self, caller: str, seconds: int, keep_stops: bool) -> DeadMan:
-        self.armed[caller] = DeadMan(caller, NOW_US + seconds * 1_000_000, keep_stops)
+    async def arm(self, caller: str, seconds: int, keeps_stops: bool) -> DeadMan:
+        self.armed[caller] = DeadMan(caller, NOW_US + seconds * 1_000_000, keeps_stops)
         return self.armed[caller]
 
     async def disarm(self, caller: str) -> None:
         self.armed.pop(caller, None)
 
-    def switch(self, caller: str) -> DeadMan | None:
+    async def switch(self, caller: str) -> DeadMan | None:
         return self.armed.get(caller)
 
 
@@ -102,7 +102,7 @@ async def doors(
     clock, journal = FakeClock(NOW_US), cast(Journal, engine)
     launches = LaunchReader(store, market_data) if store is not None and market_data is not None else None
     rest = create_rest(
-        OrderReader(cast(OpenOrders, engine), cast(DeadManSwitches, engine.dead_man), journal, TOKENS, clock),
+        OrderReader(cast(OpenOrders, engine), engine.dead_man, journal, TOKENS, clock),
         cast(MarketReader, market),
         cast(OperationsReader, None),
         cast(OperatorReader, None),

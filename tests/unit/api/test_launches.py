@@ -33,7 +33,7 @@ class ScriptedMarket:
     def __init__(self, *pays: int) -> None:
         self._curves = tuple(FlatCurve(each) for each in pays)
 
-    def latest(self, pair: Pair) -> Tick | None:
+    async def read(self, pair: Pair) -> Tick | None:
         assert pair == Pair(LAUNCHED, SOL)
         return Tick(pair, 1, NOW_US, self._curves) if self._curves else None
 

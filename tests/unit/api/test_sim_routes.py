@@ -6,9 +6,11 @@ from typing import Any
 import httpx
 import pytest
 
+from bestex.ambient import SystemClock
 from bestex.api.market import MarketReader
 from bestex.domain.tokens import pair_of
 from bestex.routing.router import QuoteLimits, Router
+from tests.support.simnet import open_served, until
 from tests.support.simulation import World, open_world
 from tests.unit.api.doors import ScriptedEngine, doors
 
@@ -147,3 +149,23 @@ async def test_a_price_that_was_moved_far_already_is_moved_no_further(http: http
     assert answer.status_code == 422
     assert answer.json()["errors"][0]["pointer"] == "/percent"
     assert "a reset takes them back" in answer.json()["errors"][0]["detail"]
+
+
+async def test_a_world_of_another_process_that_cannot_be_reached_is_said_to_be_away() -> None:
+    world = await open_served(profile="instant")
+    router = Router(world.remote.venues, SystemClock(), QuoteLimits())
+    market = MarketReader(router, world.known, world.remote.wallet, world.remote.control)
+    async with doors(ScriptedEngine(), market=market) as http:
+        assert (await http.get("/api/sim")).status_code == 200
+        await world.stop_serving()
+        await until(lambda: not world.remote.is_connected)
+        for method, path, body in (
+            ("GET", "/api/wallet", None),
+            ("GET", "/api/sim", None),
+            ("POST", "/api/sim/price", {"pair": "BONK/SOL", "percent": "1"}),
+            ("POST", "/api/sim/launch", {}),
+        ):
+            answer = await http.request(method, path, json=body)
+            assert answer.status_code == 503, answer.text
+            assert answer.json()["type"].endswith("chain-unreachable")
+    await world.close()

@@ -156,7 +156,7 @@ async def test_a_halt_while_a_venue_builds_discards_what_it_signed() -> None:
             return await build(request)  # type: ignore[arg-type]
 
         small.venue.build = slow_build  # type: ignore[method-assign, assignment]
-        small.engine._executor._build_deadline_s = 60.0
+        small.engine.execution._executor._build_deadline_s = 60.0
         order_id = await small.order()
         await small.until(building.is_set)
         await at.operator.halt("now")

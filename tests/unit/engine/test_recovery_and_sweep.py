@@ -11,7 +11,7 @@ from bestex.domain.lifecycle import Status
 from bestex.domain.money import AmountError
 from bestex.domain.order_state import fold
 from bestex.domain.tokens import Token, TokenRegistry
-from bestex.engine.engine import SWEEP_EVERY_S
+from bestex.engine.execution import SWEEP_EVERY_S
 from bestex.ports import Commitment, TransactionStatus
 from tests.support.orders import pending
 from tests.support.small_engine import HANG, LIMITS, TOKENS, registry, signature, small_engine

@@ -285,7 +285,7 @@ async def test_the_dead_mans_switch_cancels_what_rests_and_spares_stops_when_ask
         assert (await small.view(limit)).status == _S.WATCHING
         assert (await small.until_status(limit)).status == _S.CANCELLED
         assert (await small.view(stop)).status == _S.WATCHING
-        assert small.engine.dead_man.switch("local") is None
+        assert await small.engine.dead_man.switch("local") is None
 
 
 async def test_two_orders_never_count_on_the_same_funds() -> None:

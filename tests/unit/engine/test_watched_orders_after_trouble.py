@@ -111,7 +111,7 @@ async def test_a_sliced_order_that_has_ended_can_be_read_although_it_signed_noth
     async with small_engine() as small:
         order_id = await small.order(Kind.TWAP, slices=2, interval_seconds=10)
         assert await end_sliced(small, order_id) is _S.CONFIRMED
-        [log] = await small.engine._recovery.read([Lease(order_id, 0)])
+        [log] = await small.engine.execution.recovery.read([Lease(order_id, 0)])
         assert (log.state.status, log.transaction) == (_S.CONFIRMED, None)
 
 

@@ -47,6 +47,9 @@ class FakeVenue:
             raise
         return self._quoting()
 
+    def build_at_once(self, request: SwapRequest) -> SignedTransaction | None:
+        raise NotImplementedError
+
     async def build(self, request: SwapRequest) -> SignedTransaction:
         raise NotImplementedError
 

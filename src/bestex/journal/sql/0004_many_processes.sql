@@ -23,3 +23,75 @@ create table bestex.book_leases (
     epoch integer     not null,
     until timestamptz not null
 );
+
+-- Room that apis have reserved for orders they are about to accept, so that all of them together keep the bounds.
+create table bestex.intake_room (
+    engine_id  uuid primary key references bestex.engines (id) on delete cascade,
+    waiting    integer     not null default 0,  -- orders
+    open       integer     not null default 0,
+    watched    integer     not null default 0,
+    granted_at timestamptz not null
+);
+
+-- Reserve room for one engine, in place of what it had: of what is left of each bound its share among the engines that
+-- reserve, and never more than the others have not reserved. What was counted and what is reserved together never exceed
+-- a bound: an order that is stored later than the count is covered by its engine's reservation, which is still there.
+-- With p_watched_max null its room for watched orders stays, and they are not counted: that may take long.
+create function bestex.reserve_room(
+    p_engine uuid, p_waiting integer, p_open integer, p_watched integer, p_watched_max integer, p_lasts interval,
+    out waiting integer, out open integer, out watched integer,
+    out there_wait integer, out there_are_open integer, out there_are_watched integer
+)
+language plpgsql
+set search_path = bestex, pg_temp
+set enable_seqscan = off
+set jit = off
+as $$
+declare
+    others record;
+    mine   intake_room%rowtype;
+    room   integer;
+begin
+    -- One at a time; each statement below sees what was committed before it.
+    perform pg_advisory_xact_lock(hashtext('bestex.intake_room'));
+    insert into intake_room as r (engine_id, granted_at)
+    select e.id, clock_timestamp() from engines e where e.id = p_engine
+        on conflict (engine_id) do update
+       set granted_at = excluded.granted_at,
+           watched = case when r.granted_at > clock_timestamp() - p_lasts then r.watched else 0 end
+    returning * into mine;
+    if not found then  -- it has lost its place
+        waiting := 0;
+        open := 0;
+        watched := 0;
+        there_wait := 0;
+        there_are_open := 0;
+        return;
+    end if;
+    select count(*) as engines, coalesce(sum(r.waiting), 0)::integer as waiting,
+           coalesce(sum(r.open), 0)::integer as open, coalesce(sum(r.watched), 0)::integer as watched
+      into others
+      from intake_room r where r.engine_id <> p_engine and r.granted_at > clock_timestamp() - p_lasts;
+
+    select count(*) into there_wait from (
+        select from orders where lease_owner is null and not settled and not resting limit p_waiting) o;
+    room := p_waiting - there_wait;
+    waiting := greatest(0, least(ceil(room / (others.engines + 1.0)), room - others.waiting));
+
+    select count(*) into there_are_open from (
+        select from orders o where not o.settled and not o.resting and o.status <> 'confirmed' limit p_open) o;
+    room := p_open - there_are_open;
+    open := greatest(0, least(ceil(room / (others.engines + 1.0)), room - others.open));
+
+    watched := mine.watched;
+    if p_watched_max is not null then
+        select count(*) into there_are_watched from (select from orders where resting limit p_watched) o;
+        room := p_watched - there_are_watched;
+        watched := greatest(0, least(ceil(room / (others.engines + 1.0)), room - others.watched, p_watched_max));
+    end if;
+
+    update intake_room r
+       set waiting = reserve_room.waiting, open = reserve_room.open, watched = reserve_room.watched
+     where r.engine_id = p_engine;
+end
+$$;

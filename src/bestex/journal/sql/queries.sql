@@ -29,6 +29,13 @@ select position, order_id, seq, status, attempt, (extract(epoch from at) * 10000
 select position, order_id, seq, status, attempt, (extract(epoch from at) * 1000000)::bigint as at_us, detail, sealed
   from bestex.events where position > $1 order by position limit $2
 
+-- name: feed_of
+-- A stretch of the log, read by position whatever the plan would be: "is true" keeps the ids from an index of theirs,
+-- which costs a look for every one of them.
+select position, order_id, seq, status, attempt, (extract(epoch from at) * 1000000)::bigint as at_us, detail, sealed
+  from bestex.events where position > $1 and position <= $2 and (order_id = any ($3::text::uuid[])) is true
+ order by position
+
 -- name: head
 select journal_id, position, hash from bestex.log_head
 
@@ -40,13 +47,17 @@ select reason, cause, (extract(epoch from since) * 1000000)::bigint as since_us 
 
 -- name: halt
 -- One in force stays as it is. But a journal that is behind goes before the others, which may be resumed; and its
--- having been reconciled goes before all.
-insert into bestex.halt as h (reason, cause) values ($1, $2)
-    on conflict (one) do update set reason = excluded.reason, cause = excluded.cause, since = excluded.since
- where excluded.cause = 'reconciled' or (excluded.cause = 'journal_behind' and h.cause <> 'journal_behind')
+-- having been reconciled goes before all. Every process is told.
+with halted as (
+    insert into bestex.halt as h (reason, cause) values ($1, $2)
+        on conflict (one) do update set reason = excluded.reason, cause = excluded.cause, since = excluded.since
+     where excluded.cause = 'reconciled' or (excluded.cause = 'journal_behind' and h.cause <> 'journal_behind')
+    returning one)
+select pg_notify('bestex_halt', '') from halted
 
 -- name: resume
-delete from bestex.halt
+with resumed as (delete from bestex.halt returning one)
+select pg_notify('bestex_halt', '') from resumed
 
 -- name: unsettled
 select count(*) from bestex.orders where not settled and not resting
@@ -55,11 +66,31 @@ select count(*) from bestex.orders where not settled and not resting
 -- Watched orders, a page at a time. From an id on, never from none: a plan that is kept must go straight there.
 select view, lease_epoch from bestex.orders where resting and id > $1 order by id limit $2
 
+-- name: resting_pairs
+-- From one pair's first entry in the index to the next pair's: as many steps as there are pairs, not orders.
+with recursive pairs (pair) as (
+    (select pair from bestex.orders where resting order by pair limit 1)
+    union all
+    select (select o.pair from bestex.orders o where o.resting and o.pair > p.pair order by o.pair limit 1)
+      from pairs p where p.pair is not null)
+select pair from pairs where pair is not null
+
+-- name: resting_of
+-- A pair's watched orders, a page at a time.
+select view, lease_epoch from bestex.orders where resting and pair = $1 and id > $2 order by id limit $3
+
+-- name: resting_these
+select view, lease_epoch from bestex.orders where resting and id = any ($1::uuid[]) order by id
+
 -- name: leases_of_resting
 select id, lease_epoch from bestex.orders where resting and id = any ($1::uuid[]) order by id
 
 -- name: count_resting
 select count(*) from bestex.orders where resting
+
+-- name: reserve_room
+select waiting, open, watched, there_wait, there_are_open, there_are_watched
+  from bestex.reserve_room($1, $2, $3, $4, $5, $6)
 
 -- name: order
 select {shown}, lease_owner, lease_epoch from bestex.orders o where id = $1
@@ -132,37 +163,164 @@ update bestex.orders o
 returning o.id, o.lease_epoch
 
 -- name: claim_waiting
--- Leases of orders that nobody holds and that are due, the most urgent first.
-with free as materialized (
+-- Leases of orders that nobody holds and that are due, the most urgent first, with their histories; up to a priority.
+-- A history is as old as the question, the lease is not: `last_seq` tells where they do not fit together.
+with alive as materialized (
+    select from bestex.engines e where e.id = $1 and e.seen_at > clock_timestamp() - $2::interval),
+free as materialized (
     select c.id, c.priority from bestex.orders c
      where c.lease_owner is null and not c.settled and not c.resting
        and (c.run_after is null or c.run_after <= clock_timestamp())
-     order by c.priority, c.id limit $2 for update skip locked)
-update bestex.orders o
-   set lease_owner = $1, lease_epoch = o.lease_epoch + 1, run_after = null
-  from free where o.id = free.id
-returning o.id, o.lease_epoch, free.priority
+       and c.priority <= $4::smallint and exists (select from alive)
+     order by c.priority, c.id limit $3 for update skip locked),
+taken as (
+    update bestex.orders o
+       set lease_owner = $1, lease_epoch = o.lease_epoch + 1, run_after = null
+      from free where o.id = free.id
+    returning o.id, o.lease_epoch, o.seq, free.priority)
+select t.lease_epoch, t.seq as last_seq, e.*
+  from taken t
+ cross join lateral (
+       select position, order_id, seq, status, attempt, (extract(epoch from at) * 1000000)::bigint as at_us, detail,
+              sealed
+         from bestex.events where order_id = t.id order by seq) e
+ order by t.priority, t.id, e.seq
 
 -- name: claim_these
 -- The same of those named.
-with free as materialized (
+with alive as materialized (
+    select from bestex.engines e where e.id = $1 and e.seen_at > clock_timestamp() - $2::interval),
+free as materialized (
     select c.id, c.priority from bestex.orders c
-     where c.id = any ($2::uuid[]) and c.lease_owner is null and not c.settled and not c.resting
-       and (c.run_after is null or c.run_after <= clock_timestamp())
-     order by c.id for update skip locked)
-update bestex.orders o
-   set lease_owner = $1, lease_epoch = o.lease_epoch + 1, run_after = null
-  from free where o.id = free.id
-returning o.id, o.lease_epoch, free.priority
+     where c.id = any ($3::uuid[]) and c.lease_owner is null and not c.settled and not c.resting
+       and (c.run_after is null or c.run_after <= clock_timestamp()) and exists (select from alive)
+     order by c.id for update skip locked),
+taken as (
+    update bestex.orders o
+       set lease_owner = $1, lease_epoch = o.lease_epoch + 1, run_after = null
+      from free where o.id = free.id
+    returning o.id, o.lease_epoch, o.seq, free.priority)
+select t.lease_epoch, t.seq as last_seq, e.*
+  from taken t
+ cross join lateral (
+       select position, order_id, seq, status, attempt, (extract(epoch from at) * 1000000)::bigint as at_us, detail,
+              sealed
+         from bestex.events where order_id = t.id order by seq) e
+ order by t.priority, t.id, e.seq
 
 -- name: hand_back
 -- Let go of leases, and have somebody look.
 with let_go as (
-    update bestex.orders o set lease_owner = null
+    update bestex.orders o
+       set lease_owner = null,
+           priority = case when o.status in ('submitted', 'confirmed') then 0 else o.priority end
       from unnest($2::uuid[], $3::integer[]) as l (id, epoch)
      where o.id = l.id and o.lease_owner = $1 and o.lease_epoch = l.epoch and not o.settled
     returning o.id)
 select pg_notify('bestex_work', '') from let_go limit 1
+
+-- name: hand_back_held
+-- Let go of some of an engine's leases, and have somebody look. What is locked is left for the next call: whoever waits
+-- for a lock while holding others can meet one that does the same.
+with held as materialized (
+    select c.id from bestex.orders c
+     where c.lease_owner = $1 and not c.settled and not c.resting
+     order by c.id limit $2 for update skip locked),
+let_go as (
+    update bestex.orders o
+       set lease_owner = null,
+           priority = case when o.status in ('submitted', 'confirmed') then 0 else o.priority end
+      from held where o.id = held.id
+    returning o.id, o.kind, o.pair, o.priority),
+told as materialized (select pg_notify('bestex_work', '') from (select from let_go limit 1) one)
+select let_go.* from let_go left join told on true
+
+-- name: silent_engines
+select id, case when isfinite(seen_at) then (extract(epoch from seen_at) * 1000000)::bigint else 0 end as seen_us
+  from bestex.engines where seen_at <= clock_timestamp() - $1::interval
+
+-- name: free_orders_of_the_dead
+-- Take leases from engines that are not alive, for nobody, and have somebody look. The epoch is raised at once: what
+-- such an engine still appends should it go on is refused. A page at a time, from an id on.
+with alive as materialized (
+    select array(select e.id from bestex.engines e where e.seen_at > clock_timestamp() - $1::interval) as ids),
+left_behind as materialized (
+    select c.id from bestex.orders c
+     where not c.settled and not c.resting and c.id > $2
+       and c.lease_owner is not null and c.lease_owner <> all ((select ids from alive)::uuid[])
+     order by c.id limit $3 for update skip locked),
+let_go as (
+    update bestex.orders o
+       set lease_owner = null, lease_epoch = o.lease_epoch + 1,
+           priority = case when o.status in ('submitted', 'confirmed') then 0 else o.priority end
+      from left_behind where o.id = left_behind.id
+    returning o.id, o.kind, o.pair, o.priority),
+told as materialized (select pg_notify('bestex_work', '') from (select from let_go limit 1) one)
+select let_go.* from let_go left join told on true order by let_go.id
+
+-- name: forget_engines
+delete from bestex.engines e
+ where e.seen_at <= clock_timestamp() - $1::interval
+   and not exists (select from bestex.orders o where not o.settled and not o.resting and o.lease_owner = e.id)
+
+-- name: renew_books
+-- One watcher's leases, and how many watchers there are: each has a row of its own, by whose key it is none's book.
+with here as (
+    insert into bestex.book_leases as b (key, owner, epoch, until)
+    values ('watcher ' || $1::uuid, $1::uuid, 0, clock_timestamp() + $2::interval)
+        on conflict (key) do update set until = excluded.until
+    returning b.key),
+renewed as (
+    update bestex.book_leases b set until = clock_timestamp() + $2::interval
+      from here where b.owner = $1::uuid and b.key <> here.key
+    returning b.key, b.epoch)
+select (select coalesce(array_agg(key order by key), '{}') from renewed) as keys,
+       (select coalesce(array_agg(epoch order by key), '{}') from renewed) as epochs,
+       (select count(*) from bestex.book_leases b
+         where b.key like 'watcher %' and b.owner <> $1::uuid and b.until > clock_timestamp()) as others
+
+-- name: claim_books
+-- Those that are nobody's, or whose lease ran out.
+with free as materialized (
+    select b.key from bestex.book_leases b
+     where b.key = any ($3::text[]) and (b.owner is null or b.until < clock_timestamp())
+     order by b.key limit $4 for update skip locked)
+update bestex.book_leases b
+   set owner = $1, epoch = b.epoch + 1, until = clock_timestamp() + $2::interval
+  from free where b.key = free.key
+returning b.key, b.epoch
+
+-- name: claim_new_books
+-- Those that have no row yet.
+insert into bestex.book_leases (key, owner, epoch, until)
+select w.key, $1, 1, clock_timestamp() + $2::interval
+  from unnest($3::text[]) as w (key)
+ where not exists (select from bestex.book_leases b where b.key = w.key)
+ order by w.key limit $4
+    on conflict (key) do nothing
+returning key, epoch
+
+-- name: let_go_of_books
+update bestex.book_leases set owner = null, until = clock_timestamp() where owner = $1 and key = any ($2::text[])
+
+-- name: drop_books
+-- Their next epoch is 1 again: what was to fire under an earlier one rested then, and nothing does now.
+delete from bestex.book_leases b
+ where b.owner = $1 and b.key = any ($2::text[])
+   and not exists (select from bestex.orders o where o.resting and o.pair = b.key)
+
+-- name: leave_books
+with gone as (
+    delete from bestex.book_leases where key = 'watcher ' || $1::uuid)
+update bestex.book_leases set owner = null, until = clock_timestamp()
+ where owner = $1::uuid and key <> 'watcher ' || $1::uuid
+
+-- name: bury_watchers
+-- The rows of watchers that have been silent for long.
+delete from bestex.book_leases
+ where key in (select key from bestex.book_leases
+                where key like 'watcher %' and until < clock_timestamp() - interval '1 minute'
+                for update skip locked)
 
 -- name: engines
 -- All engines, with what tells the living from the dead.
@@ -245,7 +403,7 @@ insert into bestex.dead_men (caller, due_us, keeps_stops) values ($1, $2, $3)
     on conflict (caller) do update set due_us = excluded.due_us, keeps_stops = excluded.keeps_stops
 
 -- name: drop_dead_man
-delete from bestex.dead_men where caller = $1
+delete from bestex.dead_men where caller = $1 and ($2::bigint is null or due_us = $2)
 
 -- name: dead_men
 select caller, due_us, keeps_stops from bestex.dead_men order by caller

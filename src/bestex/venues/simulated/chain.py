@@ -114,6 +114,9 @@ class SimulatedChain:
     # --- The port
 
     async def send(self, transaction: SignedTransaction) -> None:
+        self.send_at_once(transaction)
+
+    def send_at_once(self, transaction: SignedTransaction) -> bool:
         self._reach()
         if self._books.full or self._agenda.full:
             raise ChainUnreachableError("the simulated chain is overloaded: its ledger does not keep up")
@@ -123,6 +126,7 @@ class SimulatedChain:
         self._take(signature, message)
         if self._faults.strikes("send_error_after"):
             raise ChainUnreachableError("simulated: the connection broke after the transaction was taken")
+        return True
 
     async def statuses(self, signatures: Sequence[str]) -> StatusReport:
         if len(signatures) > MAX_SIGNATURES:

@@ -23,7 +23,7 @@ class LedgerFencedError(Exception):
     """Another process has opened this ledger since: this one may write no more."""
 
 
-class LandedTransaction(msgspec.Struct, frozen=True):
+class LandedTransaction(msgspec.Struct, frozen=True, gc=False):
     """A transaction in a block, and all it did."""
 
     signature: str  # base58

@@ -36,6 +36,9 @@ class SimulatedMarketData:
     def latest(self, pair: Pair) -> Tick | None:
         return self._prices.latest(pair)
 
+    async def read(self, pair: Pair) -> Tick | None:
+        return self._prices.latest(pair)
+
     def on_launch(self, listener: LaunchListener) -> None:
         self._launches.on_launch(listener)
 

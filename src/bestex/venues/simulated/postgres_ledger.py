@@ -115,7 +115,7 @@ class PostgresLedger:
 
     async def commit(self, epoch: int, batch: Batch) -> None:
         async with self._writer as connection:
-            ours = await connection.fetchval(_COMMIT, *_columns(epoch, batch), timeout=_COMMIT_TIMEOUT_S)
+            ours = await connection.fetchval(_COMMIT, *batch_columns(epoch, batch), timeout=_COMMIT_TIMEOUT_S)
         if not ours:
             raise _fenced()
 
@@ -201,7 +201,8 @@ class _Line:
                     connection.terminate()
 
 
-def _columns(epoch: int, batch: Batch) -> tuple[Any, ...]:  # the driver takes any type
+def batch_columns(epoch: int, batch: Batch) -> tuple[Any, ...]:  # the driver takes any type
+    """The arguments of `sim.commit_batch`."""
     landed = batch.landed
     adjustments: Sequence[Adjustment] = batch.adjustments
     pools = batch.pools

@@ -16,7 +16,7 @@ _FIRST_BYTE: Final = b"\x5b"  # never 0, so that all are equally long as text
 _SLOT_BYTES: Final = 5
 
 
-class Message(msgspec.Struct, frozen=True, array_like=True):
+class Message(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """What is signed. `order_id` and `attempt` are the memo: no two attempts have the same bytes."""
 
     order_id: str

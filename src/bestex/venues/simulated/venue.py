@@ -91,9 +91,16 @@ class SimulatedVenue:
             stale_us=now_us + QUOTE_LIFE_US,
         )
 
+    def build_at_once(self, request: SwapRequest) -> SignedTransaction | None:
+        """A transaction where building takes no time."""
+        return None if self._build_s else self._build(request)
+
     async def build(self, request: SwapRequest) -> SignedTransaction:
         if self._build_s:
             await self._clock.sleep(self._build_s)
+        return self._build(request)
+
+    def _build(self, request: SwapRequest) -> SignedTransaction:
         jump = jump_later = False
         if self._faults.any:
             self._check_up()

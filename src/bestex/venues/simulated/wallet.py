@@ -1,5 +1,7 @@
 """The paper wallet: what the simulated chain's books say that it holds."""
 
+from collections.abc import Mapping
+
 from bestex.domain.errors import ChainUnreachableError
 from bestex.ports import Balance, WalletTransaction
 from bestex.venues.simulated.books import Books
@@ -15,6 +17,11 @@ class PaperWallet:
 
     def held(self, mint: str) -> int | None:
         return self._books.balances.get(mint, 0)
+
+    @property
+    def units(self) -> Mapping[str, int]:
+        """Base units by mint, of every token that it ever held."""
+        return self._books.balances
 
     async def balances(self) -> list[Balance]:
         return [Balance(mint, units) for mint, units in self._books.balances.items()]

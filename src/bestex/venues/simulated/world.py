@@ -14,7 +14,6 @@ from bestex.ports import (
     Clock,
     Simulation,
     Venue,
-    Wallet,
 )
 from bestex.venues.simulated import base58
 from bestex.venues.simulated.agenda import Agenda
@@ -75,7 +74,7 @@ class SimulatedWorld:
         *,
         venues: list[Venue],
         chain: Chain,
-        wallet: Wallet,
+        wallet: PaperWallet,
         control: Simulation,
         market: Market,
         market_data: SimulatedMarketData,

@@ -1,0 +1,1 @@
+"""Adapters of the `Dispatcher` port: what tells the workers that orders wait."""
