@@ -11,6 +11,7 @@ import msgspec
 from bestex.domain.errors import (
     BestexError,
     DuplicateKeyError,
+    JournalError,
     JournalUnavailableError,
     OutcomeUnknownError,
 )
@@ -363,8 +364,13 @@ class Intake:
     async def _first_answer(self, duplicate: DuplicateKeyError, request: OrderRequest) -> Accepted:
         if not duplicate.same_request:
             raise KeyReusedError(f"the key belongs to order {duplicate.order_id}, another request") from duplicate
-        first = (await self._journal.events(duplicate.order_id))[0].event
-        return self._answer_for(request.order(first.order_id, first.at_us))
+        events = await self._journal.events(duplicate.order_id)
+        if events:
+            return self._answer_for(request.order(duplicate.order_id, events[0].event.at_us))
+        archived = await self._journal.archived(duplicate.order_id)
+        if archived is None:
+            raise JournalError(f"the key belongs to order {duplicate.order_id}, which is not there")
+        return self._answer_for(request.order(duplicate.order_id, archived.accepted_us))
 
 
 class _Entry:

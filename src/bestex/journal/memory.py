@@ -20,6 +20,7 @@ from bestex.journal.writer import GroupCommitWriter, MergedRows, Verdict
 from bestex.ports import (
     ROOM_LASTS_S,
     Append,
+    ArchivedOrder,
     BookLease,
     ClaimedOrder,
     Clock,
@@ -294,6 +295,12 @@ class MemoryJournal:
 
     async def log_head(self) -> LogHead:
         return LogHead(self.database.journal_id, len(self.database.log), self.database.head_hash)
+
+    async def archived_until(self) -> int:
+        return 0  # what is in memory is never archived
+
+    async def archived(self, order_id: str) -> ArchivedOrder | None:
+        return None
 
     async def hash_at(self, position: int) -> bytes | None:
         hashes = self.database.hashes

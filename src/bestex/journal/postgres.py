@@ -34,6 +34,7 @@ from bestex.journal.writer import (
 from bestex.ports import (
     ROOM_LASTS_S,
     Append,
+    ArchivedOrder,
     ClaimedOrder,
     Clock,
     Halt,
@@ -262,11 +263,19 @@ class PostgresJournal:
 
     async def log_head(self) -> LogHead:
         [row] = await self._fetch("head")
-        return LogHead(str(row["journal_id"]), row["position"], row["hash"])
+        return LogHead(str(row["journal_id"]), row["position"], row["hash"], row["archived_to"])
 
     async def hash_at(self, position: int) -> bytes | None:
         rows = await self._fetch("hash_at", position)
         return rows[0]["hash"] if rows else None
+
+    async def archived_until(self) -> int:
+        rows = await self._fetch("archived_until")
+        return rows[0]["at_us"] if rows else 0
+
+    async def archived(self, order_id: str) -> ArchivedOrder | None:
+        rows = await self._fetch("archived", order_id)
+        return ArchivedOrder(order_id, rows[0]["accepted_us"], rows[0]["archive"], rows[0]["file"]) if rows else None
 
     async def halted(self) -> Halt | None:
         rows = await self._fetch("halted")
