@@ -23,7 +23,7 @@ from bestex.ordeal.schedule import Blow, blow_counts, schedule
 from bestex.ordeal.watchers import FeedWatcher, Logged, StatusWatcher, seen_of
 from tests.support.postgres import until
 
-NOBODY = "http://127.0.0.1:9"
+NOBODY = ("http://127.0.0.1:9",)
 STATUSES = ("pending", "routing", "building", "submitted", "confirmed", "confirmed")
 
 
@@ -61,7 +61,7 @@ async def test_where_something_is_violated_database_and_log_are_kept(
         return ["order 1 was executed 2 times"]
 
     monkeypatch.setattr("tempfile.tempdir", str(data_dir))
-    monkeypatch.setattr("bestex.ordeal.run.audit", audit)
+    monkeypatch.setattr("bestex.ordeal.live.audit", audit)
     plan = LivePlan(seed=1, seconds=1, kills=0, clients=1, orders_max=3)
 
     report = await run_live(plan, SystemClock(), lambda _: None)
