@@ -3,6 +3,8 @@
 import asyncio
 import random
 import time
+from collections.abc import Coroutine
+from typing import Any
 
 import uuid_utils
 
@@ -16,8 +18,8 @@ class SystemClock:
     def monotonic(self) -> float:
         return time.monotonic()
 
-    async def sleep(self, seconds: float) -> None:
-        await asyncio.sleep(seconds)
+    def sleep(self, seconds: float) -> Coroutine[Any, Any, None]:
+        return asyncio.sleep(seconds)  # not in a coroutine of its own: there is one for each order that waits
 
 
 class SystemIds:

@@ -3,12 +3,12 @@
 import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import httpx
 import pytest
 
 from bestex.domain.lifecycle import Status
-from tests.support.cluster import House, Part, feed_updates, housing, status_updates
 from tests.support.engine import (
     PATIENCE_S,
     Json,
@@ -20,6 +20,7 @@ from tests.support.engine import (
     free_port,
     serving,
 )
+from tests.support.parts import House, Part, feed_updates, housing, status_updates
 from tests.support.postgres import PostgresServer
 from tests.support.watched import firings, move, price, times, wait_for
 
@@ -196,7 +197,7 @@ def test_a_part_without_a_simnet_waits_and_says_so(house: House) -> None:
     for part in parts:
         part.until_said("simnet.unreachable")
         assert nowhere in part.log
-        wait_for(lambda part=part: answers(part))
+        wait_for(partial(answers, part))
         assert part.http.get("/healthz").status_code == 200
         assert part.http.get("/readyz").status_code == 503
         part.terminate()

@@ -3,6 +3,7 @@
 import asyncio
 
 from bestex.ambient import SystemIds
+from bestex.domain.errors import JournalUnavailableError
 from bestex.domain.orders import Order
 from bestex.engine.intake import Accepted, Intake, IntakeFullError, IntakeLimits, OrderRequest
 from bestex.engine.order_log import OrderLog
@@ -15,7 +16,7 @@ class Api:
     """The intake of one process, with its share of the bounds."""
 
     def __init__(self, journal: Journal, clock: Clock, limits: IntakeLimits) -> None:
-        self.limits = SharedLimits(journal, clock, limits)
+        self.limits = SharedLimits(journal, clock, limits, lambda: self.intake.committing)
         self.accepted: list[OrderLog] = []
         self.full = 0  # orders refused because of a bound
         self.intake = Intake(
@@ -33,10 +34,10 @@ class Api:
         )
 
     async def post(self, request: OrderRequest) -> Accepted | None:
-        """Its answer; None when the intake is full."""
+        """Its answer; None when the intake is full, or it is not known whether it is."""
         try:
             return await self.intake.accept(request, "local", None)
-        except IntakeFullError:
+        except (IntakeFullError, JournalUnavailableError):
             self.full += 1
             await asyncio.sleep(0)
             return None

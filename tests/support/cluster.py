@@ -1,159 +1,253 @@
-"""The parts of an engine as processes of their own over one database: `bestex api`, `worker`, `watcher`, `simnet`."""
+"""Apis and workers over one database: real claims, executors and dispatchers; one scripted venue and chain for all."""
 
-import contextlib
-import signal
-import subprocess
-import tempfile
-import time
-from collections.abc import Iterator
+import asyncio
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Final
 
-import httpx
-import msgspec
-from websockets.sync.client import connect
+from msgspec.structs import replace
 
-from tests.support.engine import (
-    DEFECTS,
-    PATIENCE_S,
-    POLL_S,
-    Json,
-    Served,
-    command,
-    die_with_parent,
-    environment,
-    free_port,
+from bestex.ambient import SystemClock, SystemIds
+from bestex.domain.events import SealedTokens, SignedTransaction, seal
+from bestex.domain.lifecycle import Status
+from bestex.domain.order_state import OrderView
+from bestex.domain.priority import priority_of
+from bestex.domain.route import SwapRequest
+from bestex.engine.claiming import ClaimingLimits
+from bestex.engine.execution import EngineLimits
+from bestex.engine.landing import LandingLimits
+from bestex.engine.retry import RetryPolicy
+from bestex.engine.takeover import TakeoverLimits
+from bestex.engine.worker import Worker, WorkerLimits
+from bestex.ports import Commitment, Dispatcher, EngineMode, RingListener, StatusReport, TransactionStatus, UnheldOrder
+from bestex.routing.router import QuoteLimits, Router
+from tests.support.journals import AnyJournal, JournalDatabase
+from tests.support.orders import DraftOrder
+from tests.support.small_engine import TOKENS, ScriptedChain, ScriptedVenue, ScriptedWallet
+
+PATIENCE_S: Final = 20.0
+SIGN_OF_LIFE_EVERY_S: Final = 1.0
+NEVER_S: Final = 3_600.0
+LIMITS: Final = EngineLimits(
+    retry=RetryPolicy(base_s=0.3, jitter=0.0),
+    landing=LandingLimits.looking_every(0.05),
+    build_deadline_s=NEVER_S,
 )
+QUICK: Final = WorkerLimits(
+    claiming=ClaimingLimits(look_every_s=0.1),
+    takeover=TakeoverLimits(look_every_s=0.1, search_every_s=NEVER_S),
+)
+DEAF: Final = WorkerLimits(claiming=ClaimingLimits(look_every_s=NEVER_S), takeover=QUICK.takeover)
+"""A worker that looks only when it is rung for, and once at its start."""
 
-SERVE_ON_PORT = ("api", "simnet")
+
+class Venue(ScriptedVenue):
+    """Builds while its gate is open."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate = asyncio.Event()
+        self.gate.set()
+
+    async def build(self, request: SwapRequest) -> SignedTransaction:
+        transaction = await super().build(request)
+        await self.gate.wait()
+        return transaction
 
 
-class Part(Served):
-    """A running part. What is not an API answers at its `url` to those who ask for its health."""
+class Chain(ScriptedChain):
+    """One chain for all workers. With a `ledger` it is one for several processes: every send is a line of that file."""
 
-    def __init__(self, role: str, process: subprocess.Popen[bytes], port: int, log: Path) -> None:
-        super().__init__(process, port, log)
-        self.role = role
+    def __init__(self, ledger: Path | None = None) -> None:
+        super().__init__()
+        self._hints: list[Callable[[Sequence[str]], None]] = []
+        self._ledger = ledger
+        self.hint = self._hint
+
+    async def send(self, transaction: SignedTransaction) -> None:
+        if self._ledger is not None:
+            with self._ledger.open("a") as ledger:
+                ledger.write(f"{transaction.signature}\n")
+        await super().send(transaction)
+
+    async def statuses(self, signatures: Sequence[str]) -> StatusReport:
+        if self._ledger is not None and self._ledger.exists():
+            for signature in self._ledger.read_text().split():
+                self.known.setdefault(signature, TransactionStatus(1_001, Commitment.CONFIRMED))
+        return await super().statuses(signatures)
+
+    def on_status(self, listener: Callable[[Sequence[str]], None]) -> None:
+        self._hints.append(listener)
+
+    def _hint(self, signatures: Sequence[str]) -> None:
+        for listener in self._hints:
+            listener(signatures)
+
+
+class _Losing:
+    """A dispatcher whose rings are lost on the way to the worker when the cluster says so."""
+
+    def __init__(self, dispatcher: Dispatcher, cluster: "Cluster") -> None:
+        self._dispatcher = dispatcher
+        self._cluster = cluster
+        self.ring = dispatcher.ring
+        self.taken = dispatcher.taken
+        self.run = dispatcher.run
+        self.stop_listening = dispatcher.stop_listening
+
+    def on_ring(self, listener: RingListener) -> None:
+        def ring(order_ids: Sequence[str]) -> None:
+            if not self._cluster.lose_rings:
+                listener(order_ids)
+
+        self._dispatcher.on_ring(ring)
+
+
+class RunningWorker:
+    """A worker with its journal and its dispatcher."""
+
+    def __init__(self, database: JournalDatabase, journal: AnyJournal, dispatcher: Dispatcher, worker: Worker) -> None:
+        self._database = database
+        self.journal = journal
+        self.worker = worker
+        works = (dispatcher.run(), worker.run(), self._give_signs_of_life())
+        self._running = [asyncio.create_task(work) for work in works]
+
+    async def held(self) -> list[str]:
+        return [held.order_id for held in await self.journal.held(None, 1_000)]
+
+    async def drain(self) -> None:
+        await self.worker.drain(5.0)
+
+    async def kill(self) -> None:
+        """Stop it where it stands; what it holds is thought to be held a while longer."""
+        for task in self._running:
+            task.cancel()
+        await self.worker.execution.dispatcher.stop()
+        await asyncio.gather(*self._running, return_exceptions=True)
+
+    async def _give_signs_of_life(self) -> None:
+        while True:
+            await asyncio.sleep(SIGN_OF_LIFE_EVERY_S)
+            await self._database.give_sign_of_life(self.journal)
+
+
+class Cluster:
+    """What one test starts."""
+
+    def __init__(
+        self,
+        database: JournalDatabase,
+        dispatcher: Callable[[], Dispatcher],
+        rings_under_way: Callable[[], int] = lambda: 0,
+    ) -> None:
+        """`rings_under_way`: how many are kept outside of the processes until a worker is done with them."""
+        self.rings_under_way = rings_under_way
+        self.database = database
+        self._dispatcher = dispatcher
+        self.venue = Venue()
+        self.chain = Chain()
+        self.workers: list[RunningWorker] = []
+        self._apis: list[tuple[AnyJournal, Dispatcher]] = []
+        self._running: list[asyncio.Task[None]] = []
+        self.orders: list[str] = []
+        self.lose_rings = False
+
+    async def api(self) -> int:
+        """Another api; its number."""
+        dispatcher = self._dispatcher()
+        self._running.append(asyncio.create_task(dispatcher.run()))
+        self._apis.append((await self.database.journal(EngineMode.API), dispatcher))
+        return len(self._apis) - 1
+
+    async def accept(self, orders: int = 1, *, api: int = 0, parent_id: str | None = None) -> list[str]:
+        """Store market orders of 1.5 SOL at once, or slices of another, and ring for them."""
+        if not self._apis:
+            await self.api()
+        journal, dispatcher = self._apis[api]
+        sol, usdc = TOKENS.get("SOL"), TOKENS.get("USDC")
+        sealed = seal(SealedTokens(sol.mint, usdc.mint, sol.decimals, usdc.decimals))
+        drafts = [DraftOrder(parent_id=parent_id) for _ in range(orders)]
+        await asyncio.gather(
+            *(journal.append(draft.add((Status.PENDING, draft._pending), sealed=sealed)) for draft in drafts)
+        )
+        ids = [draft.id for draft in drafts]
+        priority = priority_of("market", parent_id)
+        dispatcher.ring([UnheldOrder(order_id, "market", "SOL/USDC", priority) for order_id in ids])
+        self.orders += ids
+        return ids
+
+    async def worker(self, limits: WorkerLimits = QUICK, *, concurrency: int = 100) -> RunningWorker:
+        journal = await self.database.journal(EngineMode.WORKER)
+        dispatcher, clock = _Losing(self._dispatcher(), self), SystemClock()
+        worker = Worker(
+            journal,
+            dispatcher,
+            Router([self.venue], clock, QuoteLimits()),
+            self.chain,
+            ScriptedWallet(),
+            TOKENS,
+            clock,
+            SystemIds(),
+            replace(LIMITS, concurrency=concurrency),
+            limits,
+        )
+        journal.listen(worker.committed)
+        running = RunningWorker(self.database, journal, dispatcher, worker)
+        self.workers.append(running)
+        return running
+
+    async def view(self, order_id: str) -> OrderView:
+        row = await self._apis[0][0].order(order_id)
+        assert row is not None
+        return row.view
+
+    async def statuses(self, order_id: str) -> list[Status]:
+        return [stored.event.status for stored in await self._apis[0][0].events(order_id)]
+
+    async def holder(self, order_id: str) -> str | None:
+        row = await self._apis[0][0].order(order_id)
+        assert row is not None
+        return row.lease_owner
+
+    async def draft(self, order_id: str) -> DraftOrder:
+        """A writer's view of an order, as nobody's executor."""
+        draft = DraftOrder(order_id, epoch=None)
+        for stored in await self.journal.events(order_id):
+            draft.state.apply(stored.event)
+        return draft
 
     @property
-    def lives(self) -> bool:
-        return self.process.poll() is None
+    def journal(self) -> AnyJournal:
+        return self._apis[0][0]
 
-    def freeze(self) -> None:
-        self.process.send_signal(signal.SIGSTOP)
+    async def all_confirmed(self) -> None:
+        """Wait until every order is confirmed; each has been signed once, and no other bytes were sent."""
 
-    def go_on(self) -> None:
-        self.process.send_signal(signal.SIGCONT)
+        async def confirmed() -> bool:
+            return all([(await self.view(order_id)).status == Status.CONFIRMED for order_id in self.orders])
 
-    def until_said(self, *words: str) -> None:
-        """Wait until its log has one of these."""
-        deadline = time.monotonic() + PATIENCE_S
-        while not any(word in self.log for word in words):
-            assert time.monotonic() < deadline, f"the {self.role} does not say {words}:\n{self.log}"
-            time.sleep(POLL_S)
+        await until(confirmed)
+        signed = [request.order_id for request in self.venue.built]
+        assert sorted(set(signed)) == sorted(self.orders)
+        assert sorted(set(self.chain.sent)) == sorted(f"{order_id}/1" for order_id in self.orders)
 
-
-class House:
-    """The parts over one database, and a simnet; started when they are asked for."""
-
-    def __init__(self, dsn: str, folder: Path) -> None:
-        self.dsn = dsn
-        self._folder = folder
-        self._simnet_port = free_port()
-        self.parts: list[Part] = []
-        self.simnet = self.start("simnet")
-
-    def start(self, role: str, **settings: object) -> Part:
-        """Start another one; it is ready when this returns, unless it is told of another simnet."""
-        port = self._simnet_port if role == "simnet" else free_port()
-        given: dict[str, object] = {
-            "PROFILE": "instant",
-            "LOG_JSON": "true",
-            "RETRY_BASE_MS": 10,
-            "DRAIN_S": 3,
-            "DATABASE_URL": self.dsn,
-            "SIMNET_URL": f"http://127.0.0.1:{self._simnet_port}",
-            "PORT" if role in SERVE_ON_PORT else "HEALTH_PORT": port,
-        }
-        log = self._folder / f"{role}-{len(self.parts)}.log"
-        with log.open("wb") as output:
-            process = subprocess.Popen(
-                command(role),
-                env=environment(**(given | settings)),
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                preexec_fn=die_with_parent,
-            )
-        part = Part(role, process, port, log)
-        self.parts.append(part)
-        if "SIMNET_URL" not in settings:
-            part.until_ready()
-        return part
-
-    def of(self, role: str, count: int) -> list[Part]:
-        """So many living ones of a role, no more and no fewer."""
-        living = [part for part in self.parts if part.role == role and part.lives]
-        for part in living[count:]:
-            part.terminate()
-        return living[:count] + [self.start(role) for _ in range(count - len(living))]
-
-    def stop(self) -> None:
-        """End all, the last one first; none of them has said anything of a defect."""
-        for part in reversed(self.parts):
-            if part.lives:
-                part.go_on()
-                part.terminate()
-        for part in self.parts:
-            said = part.log
-            first = min((said.find(defect) for defect in DEFECTS if defect in said), default=None)
-            assert first is None, f"{part.role}: {said[max(0, first - 1_000) :][:8_000]}"
-
-    def end(self) -> None:
-        """Leave no process, however the tests went."""
-        for part in self.parts:
-            part.http.close()
-            if part.lives:
-                part.process.kill()
-            part.process.wait(PATIENCE_S)
+    async def close(self) -> None:
+        for worker in self.workers:
+            await worker.kill()
+        for task in self._running:
+            task.cancel()
+        await asyncio.gather(*self._running, return_exceptions=True)
+        await self.database.close()
 
 
-@contextlib.contextmanager
-def housing(dsn: str) -> Iterator[House]:
-    with tempfile.TemporaryDirectory(prefix="bestex-parts-") as folder:
-        house = House(dsn, Path(folder))
-        try:
-            yield house
-            house.stop()
-        finally:
-            house.end()
-
-
-def status_updates(api: Part, order_id: str, after: int, until_seq: int) -> list[Json]:
-    """By WebSocket: the order's updates behind `after`, up to `until_seq`."""
-    got: list[Json] = []
-    with connect(f"{api.ws_url}/api/orders/{order_id}/status?after={after}", proxy=None) as socket:
-        while not got or got[-1]["seq"] < until_seq:
-            envelope = msgspec.json.decode(socket.recv(PATIENCE_S))
-            got += envelope["data"] if envelope["type"] == "history" else [envelope["data"]]
-    return got
-
-
-def feed_updates(api: Part, after: int, count: int) -> list[tuple[int, Json]]:
-    """By server-sent events: so many events of the feed behind a position, each with its own."""
-    got: list[tuple[int, Json]] = []
-    position = 0
-    with httpx.stream(
-        "GET",
-        f"{api.url}/api/events",
-        headers={"Last-Event-ID": str(after)},
-        timeout=PATIENCE_S,
-        trust_env=False,
-    ) as answer:
-        for line in answer.iter_lines():
-            if line.startswith("id: "):
-                position = int(line.removeprefix("id: "))
-            elif line.startswith("data: "):
-                got.append((position, msgspec.json.decode(line.removeprefix("data: "))))
-                if len(got) == count:
-                    break
-    return got
+async def until(condition: Callable[[], "asyncio.Future[bool] | object"], within_s: float = PATIENCE_S) -> None:
+    """Wait until `condition`, which may be a coroutine function, holds."""
+    async with asyncio.timeout(within_s):
+        while True:
+            met = condition()
+            if asyncio.iscoroutine(met):
+                met = await met
+            if met:
+                return
+            await asyncio.sleep(0.01)

@@ -96,6 +96,7 @@ class OnPostgres:
         self.writers = Writers()
         self._journals: list[PostgresJournal] = []
         self._life: asyncpg.Connection | None = None
+        self._one_at_a_time = asyncio.Lock()
 
     async def journal(self, mode: EngineMode = EngineMode.INLINE, *, through: str | None = None) -> PostgresJournal:
         journal = PostgresJournal(through or self.dsn, str(uuid.uuid4()), SystemClock())
@@ -107,21 +108,26 @@ class OnPostgres:
         return journal
 
     async def bury(self, journal: AnyJournal) -> None:
-        await (await self.life()).execute(QUERIES["bury_engine"], journal.engine_id)
+        await self._execute(QUERIES["bury_engine"], journal.engine_id)
 
     async def silence(self, journal: AnyJournal) -> None:
         statement = "update bestex.engines set seen_at = clock_timestamp() - interval '1 minute' where id = $1"
-        await (await self.life()).execute(statement, journal.engine_id)
+        await self._execute(statement, journal.engine_id)
 
     async def give_sign_of_life(self, journal: AnyJournal) -> None:
-        await (await self.life()).execute(QUERIES["sign_of_life"], journal.engine_id)
+        await self._execute(QUERIES["sign_of_life"], journal.engine_id)
 
     async def own_book(self, journal: AnyJournal, lease: BookLease) -> None:
         statement = (
             "insert into bestex.book_leases values ($1, $2, $3, 'infinity')"
             " on conflict (key) do update set owner = excluded.owner, epoch = excluded.epoch"
         )
-        await (await self.life()).execute(statement, lease.key, journal.engine_id, lease.epoch)
+        await self._execute(statement, lease.key, journal.engine_id, lease.epoch)
+
+    async def _execute(self, statement: str, *arguments: object) -> None:
+        life = await self.life()
+        async with self._one_at_a_time:
+            await life.execute(statement, *arguments)
 
     async def life(self) -> asyncpg.Connection:
         """A connection beside those under test."""

@@ -146,6 +146,16 @@ class DraftOrder:
         self.held = self.epoch is not None and (self.held or takes) and not rests
         return Append(self.id, base_seq, base_status, epoch, tuple(events), self.view, new, takes)
 
+    @classmethod
+    def of(cls, other: "DraftOrder") -> "DraftOrder":
+        """The same order again, as the same writer sees it."""
+        again = cls(other.id, epoch=other.epoch)
+        again.held = other.held
+        for event in other.events:
+            again.state.apply(event)
+        again.events = list(other.events)
+        return again
+
     def fork(self) -> "DraftOrder":
         """Another writer's view of the order as it stands now, as nobody's executor."""
         other = DraftOrder(self.id, epoch=None)

@@ -42,6 +42,9 @@ class PostgresDispatcher:
     def taken(self, order_ids: Sequence[str]) -> None:
         """Notifications name no orders: nothing is to be answered."""
 
+    async def stop_listening(self) -> None:
+        self._listeners.clear()
+
     async def run(self) -> None:
         if not self._listeners:
             await asyncio.Event().wait()

@@ -173,8 +173,10 @@ class Ownership:
                 self._had = {key: lease for key, lease in self._had.items() if key not in given_back}
                 self._giving_back.difference_update(given_back)
         fresh = [lease for key, lease in sorted(self._had.items()) if key not in self._loaded]
-        for start in range(0, len(fresh), TAKEN_UP_AT_ONCE):
-            await self._take_up([each for each in fresh[start : start + TAKEN_UP_AT_ONCE] if self._is_wanted(each)])
+        pairs = [lease for lease in fresh if lease.key not in ALWAYS_THERE]
+        await self._take_up([lease for lease in fresh if lease.key in ALWAYS_THERE])  # a sniper waits for no pair
+        for start in range(0, len(pairs), TAKEN_UP_AT_ONCE):
+            await self._take_up(pairs[start : start + TAKEN_UP_AT_ONCE])
 
     async def _let_go(self, keys: Collection[str]) -> None:
         if keys:
@@ -184,6 +186,7 @@ class Ownership:
             await self._watch.let_go(keys)
 
     async def _take_up(self, leases: list[BookLease]) -> None:
+        leases = [lease for lease in leases if self._is_wanted(lease)]
         if not leases:
             return
         began = self._clock.monotonic()

@@ -1,7 +1,6 @@
 """The hub within one process: committed events to whoever watches, each through a bounded queue of its own."""
 
 import asyncio
-from collections import deque
 from collections.abc import Collection, Sequence
 from typing import Final
 
@@ -18,7 +17,7 @@ class LocalSubscription:
         self._hub = hub
         self.order_id = order_id
         self._limit = limit
-        self._events: deque[StoredEvent] = deque()
+        self._events: list[StoredEvent] = []  # a deque would take more room than all else here
         self._overflowed = False
         self._waiter: asyncio.Future[None] | None = None
 
@@ -55,8 +54,7 @@ class LocalSubscription:
         if self._overflowed:
             self._overflowed = False
             return None
-        events = tuple(self._events)
-        self._events.clear()
+        events, self._events = self._events, []
         return events
 
     def close(self) -> None:

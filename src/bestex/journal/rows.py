@@ -57,13 +57,10 @@ def _flags(values: Sequence[bool]) -> str:
 # How each array goes to the server; literals only for what never needs quoting.
 _NEW: Final[tuple[Column, ...]] = (
     *(_words, _array, _array, _array, _array, _array, _array),
-    *(_words, _numbers, _numbers, _optional, _flags, _optional, _numbers, _scarce),
+    *(_numbers, _numbers, _optional, _flags, _scarce),
 )
-_UPDATE: Final[tuple[Column, ...]] = (
-    *(_words, _numbers, _words, _optional),
-    *(_words, _numbers, _numbers, _optional, _flags, _numbers, _scarce),
-)
-_EVENT: Final[tuple[Column, ...]] = (_words, _numbers, _optional, _words, _numbers, _numbers, _array, _scarce)
+_UPDATE: Final[tuple[Column, ...]] = (_words, _numbers, _words, _numbers, _numbers, _optional, _flags, _scarce)
+_EVENT: Final[tuple[Column, ...]] = (_words, _numbers, _words, _numbers, _numbers, _array, _scarce)
 
 
 def append_columns(rows: Sequence[MergedRows]) -> list[str | list[Any]]:
@@ -71,8 +68,10 @@ def append_columns(rows: Sequence[MergedRows]) -> list[str | list[Any]]:
     new: list[tuple[Any, ...]] = []
     update: list[tuple[Any, ...]] = []
     events: list[tuple[Any, ...]] = []
+    new_unfilled: _Rare = {}
     parents: _Rare = {}
     carriers: _Rare = {}
+    unfilled: _Rare = {}
     takes: _Rare = {}
     pairs: _Rare = {}
     run_afters: _Rare = {}
@@ -82,24 +81,21 @@ def append_columns(rows: Sequence[MergedRows]) -> list[str | list[Any]]:
         first = merged.first
         order_id = first.order_id
         begins = len(events) + 1
-        before = first.base_status or ""
-        came_from: str = before
         for append in merged.appends:
             for event in append.events:
-                status = event.status
                 detail = encode_detail(event.detail).decode()
                 events.append(
-                    (order_id, event.seq, came_from, status, event.attempt, event.at_us, detail, event.sealed or None)
+                    (order_id, event.seq, event.status, event.attempt, event.at_us, detail, event.sealed or None)
                 )
-                came_from = status
         view = merged.last.view
         last = merged.last.events[-1]
-        unfilled = came_from if last.status in UNFILLED else None
         settled = settles(last)
         stands = settled or last.status is Status.WATCHING  # else it is not stored: the next event changes it
         text = _view_encoder.encode(view).decode() if stands else None
-        state = (came_from, last.seq, last.attempt, unfilled, settled)
+        state = (begins, len(events), first.lease_epoch, settled, text)
         if (order := first.new) is None:
+            if last.status in UNFILLED:
+                unfilled[len(update)] = last.status
             if first.takes_lease:
                 takes[len(update)] = "t"
             if (run_after_us := merged.last.run_after_us) is not None:
@@ -109,20 +105,24 @@ def append_columns(rows: Sequence[MergedRows]) -> list[str | list[Any]]:
                 fence_epochs[len(update)] = str(fence.epoch)
             if view.kind == _SNIPER:
                 pairs[len(update)] = view.pair  # the one that it has found, or still its own
-            update.append((order_id, first.base_seq, before, first.lease_epoch, *state, begins, text))
+            update.append((order_id, first.base_seq, first.base_status or "", *state))
         else:
+            if last.status in UNFILLED:
+                new_unfilled[len(new)] = last.status
             if order.parent_id is not None:
                 parents[len(new)] = order.parent_id
             if merged.carrier is not None:
                 carriers[len(new)] = merged.carrier
             who = (order.kind, order.pair, order.caller)
             keys = (order.idempotency_key, order.client_order_id, order.request_hash)
-            new.append((order_id, *who, *keys, *state, first.lease_epoch, begins, text))
+            new.append((order_id, *who, *keys, *state))
     return [
         *_columns(new, _NEW),
+        _array(_rare(new_unfilled)),
         _optional(_rare(parents)),
         _optional(_rare(carriers)),
         *_columns(update, _UPDATE),
+        _array(_rare(unfilled)),
         _optional(_rare(takes)),
         _array(_rare(pairs)),
         _optional(_rare(run_afters)),

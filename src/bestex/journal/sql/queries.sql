@@ -7,13 +7,14 @@ select first_position, refused, reasons, head_hash
   from bestex.{append}(
        $1, $2,
        $3::text::uuid[], $4, $5, $6, $7, $8, $9,
-       $10::text::text[], $11::text::integer[], $12::text::integer[], $13::text::text[], $14::text::boolean[],
-       $15::text::integer[], $16::text::integer[], $17, $18::text::uuid[], $19::text::uuid[],
-       $20::text::uuid[], $21::text::integer[], $22::text::text[], $23::text::integer[],
-       $24::text::text[], $25::text::integer[], $26::text::integer[], $27::text::text[], $28::text::boolean[],
-       $29::text::integer[], $30, $31::text::boolean[], $32, $33::text::bigint[], $34, $35::text::integer[],
-       $36::text::uuid[], $37::text::integer[], $38::text::text[], $39::text::text[], $40::text::integer[],
-       $41::text::bigint[], $42, $43)
+       $10::text::integer[], $11::text::integer[], $12::text::integer[], $13::text::boolean[], $14, $15,
+       $16::text::uuid[], $17::text::uuid[],
+       $18::text::uuid[], $19::text::integer[], $20::text::text[], $21::text::integer[], $22::text::integer[],
+       $23::text::integer[],
+       $24::text::boolean[], $25, $26, $27::text::boolean[], $28, $29::text::bigint[],
+       $30, $31::text::integer[],
+       $32::text::uuid[], $33::text::integer[], $34::text::text[], $35::text::integer[], $36::text::bigint[], $37,
+       $38)
 
 -- name: events_of_order
 select position, order_id, seq, status, attempt, (extract(epoch from at) * 1000000)::bigint as at_us, detail, sealed
@@ -36,10 +37,14 @@ select position, order_id, seq, status, attempt, (extract(epoch from at) * 10000
  order by position
 
 -- name: head
-select journal_id, position, hash from bestex.log_head
+select journal_id, position, hash, archived_to from bestex.log_head
 
 -- name: hash_at
+-- The last row of an archive keeps its hash.
 select hash from bestex.events where position = $1
+union all
+select hash from bestex.checkpoints where position = $1
+ limit 1
 
 -- name: halted
 select reason, cause, (extract(epoch from since) * 1000000)::bigint as since_us from bestex.halt
@@ -89,7 +94,7 @@ select count(*) from bestex.orders where resting
 
 -- name: reserve_room
 select waiting, open, watched, there_wait, there_are_open, there_are_watched
-  from bestex.reserve_room($1, $2, $3, $4, $5, $6)
+  from bestex.reserve_room($1, $2, $3, $4, $5, $6, $7, $8, $9)
 
 -- name: order
 select {shown}, lease_owner, lease_epoch from bestex.orders o where id = $1
@@ -138,7 +143,18 @@ select id, {shown} from bestex.orders o where parent_id = $1 order by id
 -- Whose the idempotency key and the client order id are.
 select id, request_hash from bestex.orders
  where caller = $1 and (idempotency_key = $2 or client_order_id = $3)
+union
+select order_id, request_hash from bestex.archived
+ where caller = $1 and (idempotency_key = $2 or client_order_id = $3)
  order by id limit 2
+
+-- name: archived
+-- What is kept of an order that left. While it is being removed, it is in both places.
+select (extract(epoch from a.accepted_at) * 1000000)::bigint as accepted_us, a.archive, c.file
+  from bestex.archived a join bestex.checkpoints c on c.number = a.archive where a.order_id = $1
+
+-- name: archived_until
+select (extract(epoch from at) * 1000000)::bigint as at_us from bestex.checkpoints order by number desc limit 1
 
 -- name: held
 -- Unsettled orders under an engine's lease, a page at a time.

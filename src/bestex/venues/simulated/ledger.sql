@@ -18,7 +18,7 @@ create table if not exists sim.world (
 );
 
 create table if not exists sim.transactions (
-    signature       text collate "C" primary key,   -- the same bytes land at most once, ever
+    signature       text collate "C" primary key,   -- the same bytes land at most once, ever; they grow with the slots
     slot            bigint not null,
     landed_us       bigint not null,
     order_id        text collate "C" not null,      -- the memo, with the attempt
@@ -37,6 +37,9 @@ alter table sim.transactions add column if not exists pool text not null default
 alter table sim.transactions add column if not exists asked_in numeric(20) not null default 0;  -- failed ones, too
 
 create index if not exists transactions_slot on sim.transactions (slot);
+
+-- Rows are only added. A vacuum would note the room at the end of each page, and new ones would go all over the table.
+alter table sim.transactions set (autovacuum_vacuum_insert_threshold = -1);
 
 -- Changes of the wallet's balances that no transaction made.
 create table if not exists sim.adjustments (
@@ -81,8 +84,8 @@ create function sim.commit_batch(
     p_epoch bigint, p_batch bigint, p_slot bigint, p_transactions bigint,
     p_undone text[],
     p_signature text[], p_tx_slot bigint[], p_landed_us bigint[], p_order_id text[], p_attempt int[],
-    p_venue text[], p_mint_in text[], p_mint_out text[], p_amount_in text[], p_amount_out text[],
-    p_network_fee bigint[], p_error text[], p_pool text[], p_asked_in text[],
+    p_venue text[], p_mint_in text[], p_mint_out text[], p_amount_in numeric[], p_amount_out numeric[],
+    p_network_fee bigint[], p_error text[], p_pool text[], p_asked_in numeric[],
     p_number bigint[], p_adjusted_mint text[], p_adjusted_units text[], p_reason text[], p_at_us bigint[],
     p_mint text[], p_units text[],
     p_address text[], p_state_0 text[], p_state_1 text[], p_settled_us bigint[],
@@ -99,12 +102,11 @@ begin
         delete from sim.transactions where signature = any (p_undone);
     end if;
     insert into sim.transactions as t
-        select s, tx_slot, landed_us, order_id, attempt, venue, mint_in, mint_out,
-               amount_in::numeric, amount_out::numeric, network_fee, error, pool, asked_in::numeric
-        from unnest(p_signature, p_tx_slot, p_landed_us, p_order_id, p_attempt, p_venue, p_mint_in, p_mint_out,
-                    p_amount_in, p_amount_out, p_network_fee, p_error, p_pool, p_asked_in)
-            as u (s, tx_slot, landed_us, order_id, attempt, venue, mint_in, mint_out,
-                  amount_in, amount_out, network_fee, error, pool, asked_in)
+            (signature, slot, landed_us, order_id, attempt, venue, mint_in, mint_out, amount_in, amount_out,
+             network_fee, error, pool, asked_in)
+        select p_signature[n], p_tx_slot[n], p_landed_us[n], p_order_id[n], p_attempt[n], p_venue[n], p_mint_in[n],
+               p_mint_out[n], p_amount_in[n], p_amount_out[n], p_network_fee[n], p_error[n], p_pool[n], p_asked_in[n]
+        from generate_series(1, cardinality(p_signature)) n
         on conflict (signature) do update set
             slot = excluded.slot, landed_us = excluded.landed_us, amount_in = excluded.amount_in,
             amount_out = excluded.amount_out, network_fee = excluded.network_fee, error = excluded.error;

@@ -24,12 +24,19 @@ from bestex.venues.simulated.listing import Listing
 
 _SCHEMA_LOCK: Final = 7_236_412_019  # any number that no other lock of this database has
 _COMMIT_TIMEOUT_S: Final = 10.0
+_SCHEMA_TIMEOUT_S: Final = 3_600.0  # it may have to wait for one who reads the ledger
 _CONNECT_TIMEOUT_S: Final = 5.0
 _ROW: Final = (
     "signature, slot, landed_us, order_id, attempt, venue, mint_in, mint_out, "
     "amount_in::text, amount_out::text, network_fee, error, pool, asked_in::text"
 )
-_COMMIT: Final = f"select sim.commit_batch({', '.join(f'${number}' for number in range(1, 37))})"
+_COMMIT: Final = """select sim.commit_batch(
+    $1, $2, $3, $4, $5,
+    $6::text::text[], $7::text::bigint[], $8::text::bigint[], $9::text::text[], $10::text::int[], $11::text::text[],
+    $12::text::text[], $13::text::text[], $14::text::numeric[], $15::text::numeric[], $16::text::bigint[],
+    $17, $18::text::text[], $19::text::numeric[],
+    $20, $21, $22, $23, $24, $25, $26, $27, $28, $29, $30, $31, $32, $33, $34, $35, $36)"""
+_EMPTY: Final = '""'
 _UNAVAILABLE: Final = (
     OSError,
     TimeoutError,
@@ -52,9 +59,9 @@ class PostgresLedger:
         schema = resources.files("bestex.venues.simulated").joinpath("ledger.sql").read_text()
         async with self._writer as connection:
             async with connection.transaction():
-                await connection.execute("select pg_advisory_xact_lock($1)", _SCHEMA_LOCK)
+                await connection.execute("select pg_advisory_xact_lock($1)", _SCHEMA_LOCK, timeout=_SCHEMA_TIMEOUT_S)
                 await connection.execute("set local client_min_messages = warning")  # "already exists, skipping"
-                await connection.execute(schema)
+                await connection.execute(schema, timeout=_SCHEMA_TIMEOUT_S)
             async with connection.transaction():
                 await connection.execute(
                     "insert into sim.world (genesis_us, wallet_key, anchor_us, anchor_slot, slot_us)"
@@ -159,7 +166,12 @@ class _Line:
                     self._dsn,
                     timeout=_CONNECT_TIMEOUT_S,
                     command_timeout=_COMMIT_TIMEOUT_S,
-                    server_settings={"application_name": "bestex-sim", "synchronous_commit": "on"},
+                    server_settings={
+                        "application_name": "bestex-sim",
+                        "synchronous_commit": "on",
+                        "plan_cache_mode": "force_generic_plan",  # one plan for ever, however many rows a batch has
+                        "enable_seqscan": "off",  # also where it was made while the tables were small
+                    },
                 )
         except _UNAVAILABLE as error:
             self._turn.release()
@@ -200,20 +212,20 @@ def batch_columns(epoch: int, batch: Batch) -> tuple[Any, ...]:  # the driver ta
         batch.slot,
         batch.transactions,
         batch.undone,
-        [row.signature for row in landed],
-        [row.slot for row in landed],
-        [row.landed_us for row in landed],
-        [row.order_id for row in landed],
-        [row.attempt for row in landed],
-        [row.venue for row in landed],
-        [row.mint_in for row in landed],
-        [row.mint_out for row in landed],
-        [str(row.amount_in) for row in landed],
-        [str(row.amount_out) for row in landed],
-        [row.network_fee for row in landed],
+        _words([row.signature for row in landed]),
+        _numbers([row.slot for row in landed]),
+        _numbers([row.landed_us for row in landed]),
+        _words([row.order_id for row in landed]),
+        _numbers([row.attempt for row in landed]),
+        _words([row.venue for row in landed]),
+        _words([row.mint_in for row in landed]),
+        _words([row.mint_out for row in landed]),
+        _numbers([row.amount_in for row in landed]),
+        _numbers([row.amount_out for row in landed]),
+        _numbers([row.network_fee for row in landed]),
         [row.error for row in landed],
-        [row.pool for row in landed],
-        [str(row.asked_in) for row in landed],
+        _words([row.pool for row in landed]),
+        _numbers([row.asked_in for row in landed]),
         [each.number for each in adjustments],
         [each.mint for each in adjustments],
         [str(each.units) for each in adjustments],
@@ -232,6 +244,16 @@ def batch_columns(epoch: int, batch: Batch) -> tuple[Any, ...]:  # the driver ta
         list(batch.shifts),
         list(batch.shifts.values()),
     )
+
+
+def _words(values: Sequence[str]) -> str:
+    """Ids, addresses and names as PostgreSQL writes an array: a fraction of the driver's cost for each element."""
+    return f"{{{','.join([value or _EMPTY for value in values])}}}"
+
+
+def _numbers(values: Sequence[int]) -> str:
+    """Whole numbers as PostgreSQL writes an array."""
+    return f"{{{','.join(map(str, values))}}}"
 
 
 def _landed(row: asyncpg.Record) -> LandedTransaction:
