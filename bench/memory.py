@@ -1,7 +1,8 @@
 """Memory: what an order in flight takes, under the profile `realistic`. `python -m bench.memory`.
 
 Orders are entered faster than they land, until so many are under way; the process's resident memory is read then.
-Every transaction lands late, by up to 48 s, so that as many are under way at once whatever this machine's speed is.
+The chain is slow and lands every transaction late, by up to 140 s, so that as many are under way at once whatever this
+machine's speed is.
 """
 
 import asyncio
@@ -21,9 +22,10 @@ if TYPE_CHECKING:
 LEVELS: Final = (5_000, 10_000, 15_000, 20_000)
 QUICK_LEVELS: Final = (500, 1_000, 2_000)
 FIRST_ORDERS: Final = 500  # executed and ended before the memory is read for the first time
-SECONDS_MAX: Final = 120.0
+SECONDS_MAX: Final = 180.0
 POLL_SECONDS: Final = 0.1
-FAULTS: Final = "late_landing=1,late_landing_slots=120"
+FAULTS: Final = {"late_landing": 1, "late_landing_slots": 140}
+SLOT_MS: Final = 1_000
 ROOM: Final = "100000"  # more than are ever entered
 
 IN_FLIGHT, BYTES = "in flight", "bytes an order"
@@ -31,7 +33,7 @@ IN_FLIGHT, BYTES = "in flight", "bytes an order"
 
 async def measure(run: Run) -> Findings:
     levels = QUICK_LEVELS if run.quick else LEVELS
-    settings = {"BESTEX_SIM_FAULTS": FAULTS, "BESTEX_CONCURRENCY": ROOM, "BESTEX_INTAKE": ROOM}
+    settings = {"BESTEX_SIM_SLOT_MS": str(SLOT_MS), "BESTEX_CONCURRENCY": ROOM, "BESTEX_INTAKE": ROOM}
     settings["BESTEX_OPEN_ORDERS"] = ROOM
     readings: list[Reading] = []
     for number in range(1, run.rounds + 1):
@@ -44,7 +46,7 @@ async def measure(run: Run) -> Findings:
     return Findings(
         readings,
         {
-            "landing": "every transaction up to 48 s late, so that enough are under way at once",
+            "landing": "slots of 1 s, every transaction up to 140 of them late, so that enough are under way at once",
             "memory": f"resident, above that of the same process after its first {FIRST_ORDERS} orders have ended",
         },
     )
@@ -57,25 +59,29 @@ async def _ramp(started: Engine, levels: tuple[int, ...], progress: ProgressOf) 
         await first.require_success(SECONDS_MAX)
     await _ended(started)
     base = memory_bytes(started.pid)
-    orders = levels[-1] * 2
-    async with child("the load generator", _command(started, orders), started.folder / "more.log", {}) as generator:
+    (await started.client.patch("/api/sim/faults", json=FAULTS)).raise_for_status()
+    most = 0
+    async with child("the load generator", _command(started, None), started.folder / "more.log", {}) as generator:
         deadline = time.monotonic() + SECONDS_MAX
         while len(found) < len(levels):
             in_flight, memory = await started.in_flight(), memory_bytes(started.pid)
             progress(in_flight)
+            most = max(most, in_flight)
             if in_flight >= levels[len(found)]:
                 bytes_an_order = (memory - base) / in_flight
                 found.append({IN_FLIGHT: in_flight, BYTES: bytes_an_order, "memory, MB": memory / 1e6})
             generator.require_not_failed()
             if time.monotonic() > deadline:
-                raise BenchError(f"only {in_flight:,} of {levels[-1]:,} orders were ever in flight at once")
+                raise BenchError(f"only {most:,} of {levels[-1]:,} orders were ever in flight at once")
             await asyncio.sleep(POLL_SECONDS)
     return found
 
 
-def _command(started: Engine, orders: int) -> list[str]:
+def _command(started: Engine, orders: int | None) -> list[str]:
+    """Enter so many orders, or as many as there is time for."""
     command = [sys.executable, "-m", "bench.generator", "--port", str(started.port), "--seconds", str(SECONDS_MAX)]
-    command += ["--orders", str(orders), "--result", str(started.folder / "load.json")]
+    command += ["--result", str(started.folder / "load.json")]
+    command += ["--way", "batch", "--connections", "2"] if orders is None else ["--orders", str(orders)]
     for body in started.bodies:
         command += ["--body", body]
     return command

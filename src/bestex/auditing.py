@@ -5,8 +5,9 @@ import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
+from io import BufferedReader
 from pathlib import Path
-from typing import Any, BinaryIO, Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import asyncpg
 import msgspec
@@ -14,11 +15,13 @@ import uvloop
 from pydantic import ValidationError
 
 from bestex.ambient import SystemClock
+from bestex.archiving.files import archives_up_to, lines_of, read_archive
 from bestex.audit.audit import ProgressListener, audit
 from bestex.audit.evidence import UNREADABLE, Counts, Evidence
 from bestex.audit.export.read import read_export
 from bestex.audit.export.write import write_export
 from bestex.audit.findings import Report
+from bestex.audit.joined import joined
 from bestex.config import Settings
 from bestex.domain.errors import JournalConfigurationError
 from bestex.domain.events import timestamp_text
@@ -26,7 +29,7 @@ from bestex.domain.log_hash import PublishedHead
 from bestex.journal.connections import LOST
 from bestex.journal.embedded import DataDirError, EmbeddedPostgres, EmbeddedPostgresError
 from bestex.journal.embedded.cluster import has_database
-from bestex.journal.evidence import PostgresJournalEvidence, check_schema, connect_for_audit, journal_id
+from bestex.journal.evidence import PostgresJournalEvidence, check_schema, checkpoint, connect_for_audit, journal_id
 from bestex.journal.published_head import head_path
 from bestex.venues.simulated.evidence import PostgresLedgerEvidence, has_ledger
 
@@ -34,8 +37,6 @@ T = TypeVar("T")
 
 HASH_BYTES: Final = 32
 LOOKS_MAX: Final = 100
-LINE_BYTES_MAX: Final = 64 * 1024 * 1024
-"""An export's longer line is read as more than one, and none of them makes sense."""
 
 
 class AuditImpossibleError(Exception):
@@ -59,13 +60,16 @@ class Verification(msgspec.Struct, frozen=True):
 
 
 def verify_database(
-    overrides: dict[str, object], head_file: Path | None, on_progress: ProgressListener
+    overrides: dict[str, object], head_file: Path | None, on_progress: ProgressListener, archives: Path | None = None
 ) -> Verification:
     """Audit the database of the settings, on one snapshot. Raises `AuditImpossibleError`.
 
+    With `archives`, a folder, what was archived is audited with it, as though it were still there; raises
+    `ExportError` when an archive is missing or cannot be read.
+
     Without `head_file` the head is read where the settings have it published; in the data folder there may be none.
     """
-    settings = _settings(overrides)
+    settings = settings_of(overrides)
     head_file = head_file or settings.head_file
     named = _read_head(head_file) if head_file is not None else None
 
@@ -79,17 +83,29 @@ def verify_database(
                 head, file = (_read_head(usual), usual) if is_published else (None, None)
             began = SystemClock().monotonic()
             async with _snapshot(connection) as evidence:
+                if archives is not None:
+                    evidence = _with_archives(evidence, archives)
                 report = await audit(evidence, head, on_progress)
             return Verification(report, SystemClock().monotonic() - began, file)
 
-    return _run(run, settings)
+    return run_on(run, settings)
 
 
-def verify_export(file: BinaryIO, head_file: Path | None, on_progress: ProgressListener) -> Verification:
+def _with_archives(evidence: Evidence, folder: Path) -> Evidence:
+    paths, differing = archives_up_to(folder, evidence.checkpoint)
+    opens = [partial(_open_archive, path) for path in paths]
+    return joined(evidence, opens, differing)
+
+
+def _open_archive(path: Path, without_log: bool) -> Evidence:
+    return read_archive(path, without_log=without_log)
+
+
+def verify_export(file: BufferedReader, head_file: Path | None, on_progress: ProgressListener) -> Verification:
     """Audit an export. Raises `ExportError`, and `AuditImpossibleError` for the head's file."""
     head = _read_head(head_file) if head_file is not None else None
     began = SystemClock().monotonic()
-    lines = iter(partial(file.readline, LINE_BYTES_MAX), b"")
+    lines = lines_of(file, "the export")
     with _rare_collections():
         report = uvloop.run(audit(read_export(lines), head, on_progress))
     return Verification(report, SystemClock().monotonic() - began, head_file)
@@ -99,7 +115,7 @@ def export_database(
     overrides: dict[str, object], write: Callable[[bytes], object], on_progress: ProgressListener
 ) -> Counts:
     """Write the database of the settings, as it is at this moment, as JSON Lines. Raises `AuditImpossibleError`."""
-    settings = _settings(overrides)
+    settings = settings_of(overrides)
 
     def write_or_say(lines: bytes) -> None:
         try:
@@ -111,10 +127,10 @@ def export_database(
         async with _connected(settings) as connection, _snapshot(connection) as evidence:
             return await write_export(evidence, write_or_say, timestamp_text(SystemClock().now_us()), on_progress)
 
-    return _run(run, settings)
+    return run_on(run, settings)
 
 
-def _settings(overrides: dict[str, object]) -> Settings:
+def settings_of(overrides: dict[str, object]) -> Settings:
     try:
         return Settings(**overrides)  # type: ignore[arg-type] # checked by the settings themselves
     except ValidationError as error:
@@ -124,7 +140,7 @@ def _settings(overrides: dict[str, object]) -> Settings:
         raise AuditImpossibleError(f"{shown}: {first['msg']}") from error
 
 
-def _run(work: Callable[[], Awaitable[T]], settings: Settings) -> T:
+def run_on(work: Callable[[], Awaitable[T]], settings: Settings) -> T:
     """Run it, and say of every error what it means."""
 
     async def awaited() -> T:
@@ -159,7 +175,7 @@ def _rare_collections() -> Iterator[None]:
 @asynccontextmanager
 async def _connected(settings: Settings) -> AsyncIterator[asyncpg.Connection]:
     """A connection to a database that holds a journal of this release."""
-    async with _database(settings) as dsn:
+    async with database_of(settings) as dsn:
         connection = await connect_for_audit(dsn)
         try:
             await check_schema(connection)
@@ -169,7 +185,7 @@ async def _connected(settings: Settings) -> AsyncIterator[asyncpg.Connection]:
 
 
 @asynccontextmanager
-async def _database(settings: Settings) -> AsyncIterator[str]:
+async def database_of(settings: Settings) -> AsyncIterator[str]:
     """The database's address. The embedded server, where it does not run, runs as long as this."""
     if settings.database_url is not None:
         yield settings.database_url
@@ -212,7 +228,8 @@ async def _snapshot(connection: asyncpg.Connection) -> AsyncIterator[Evidence]:
     """All that the database holds at one moment, whatever is written meanwhile."""
     async with connection.transaction(isolation="repeatable_read", readonly=True):
         ledger = PostgresLedgerEvidence(connection) if await has_ledger(connection) else None
-        yield Evidence(PostgresJournalEvidence(connection), ledger)
+        journal = PostgresJournalEvidence(connection)
+        yield Evidence(journal, ledger, checkpoint=await checkpoint(connection), archived=journal.archived)
 
 
 def _read_head(head_file: Path) -> PublishedHead:

@@ -154,6 +154,16 @@ class LogHead(msgspec.Struct, frozen=True):
     journal_id: str  # which log
     position: int  # of its last row; 0 when empty
     hash: bytes  # of that row
+    archived_to: int = 0  # rows up to here may be missing: they were archived
+
+
+class ArchivedOrder(msgspec.Struct, frozen=True):
+    """What is kept of an order that was archived."""
+
+    order_id: str
+    accepted_us: int  # Unix microseconds
+    archive: int  # 1, 2, 3 ...
+    file: str  # the archive's name
 
 
 class EngineMode(StrEnum):
@@ -243,7 +253,13 @@ class Journal(Protocol):
     async def log_head(self) -> LogHead: ...
 
     async def hash_at(self, position: int) -> bytes | None:
-        """The hash of the row at a position of the log; None when there is none."""
+        """The hash of the row at a position of the log; None when there is none, or it was archived."""
+
+    async def archived_until(self) -> int:
+        """When the last row of the last archive was written, Unix microseconds; 0 when there is none."""
+
+    async def archived(self, order_id: str) -> ArchivedOrder | None:
+        """What is kept of an order that is not here any more. Ask for the order first."""
 
     async def order(self, order_id: str) -> OrderRow | None: ...
 
@@ -270,7 +286,7 @@ class Journal(Protocol):
         """Let go of leases, so that others may take the orders up; one that is another's by now stays as it is."""
 
     async def hand_back_held(self, limit: int) -> list[UnheldOrder]:
-        """Let go of leases of this engine's, whatever they are; none is given when none is left."""
+        """Let go of leases of this engine's, whatever they are; not of orders that a commit under way changes."""
 
     async def silent_engines(self) -> dict[str, int]:
         """The engines that gave no sign of life for too long, with the time of their last, Unix microseconds."""
@@ -304,13 +320,14 @@ class Journal(Protocol):
     async def leases_of_resting(self, order_ids: Sequence[str]) -> list[Lease]:
         """Those of the orders that are watched, with the epoch of their last lease; nobody holds it."""
 
-    async def reserve_room(self, bounds: Room, watched_max: int | None) -> Reservation:
+    async def reserve_room(self, bounds: Room, watched_max: int | None, held: Room) -> Reservation:
         """Reserve room for orders that this engine will accept, in place of what it had reserved.
 
         Of what is left of each bound, its share among the engines that reserve; never so much that the orders stored
         and those that all engines have reserved for exceed a bound. Of watched orders at most `watched_max`; None:
-        their reservation stays as it is, and they are not counted. A reservation lasts for `ROOM_LASTS_S`, and is
-        nothing for an engine that has lost its place.
+        their reservation stays as it is, and they are not counted. `held` is what the engine may still use, or is
+        storing, until it has the answer: so much stays reserved till it asks again. A reservation lasts for
+        `ROOM_LASTS_S`, and is nothing for an engine that has lost its place.
         """
 
     async def children(self, parent_id: str) -> list[OrderView]:

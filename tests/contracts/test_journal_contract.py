@@ -433,7 +433,7 @@ async def test_the_feed_resumes_at_any_position_with_any_limit(journal: AnyJourn
     assert await journal.head() == 15
 
 
-@pytest.mark.parametrize("watched", [0, 1, 2, 501])
+@pytest.mark.parametrize("watched", [0, 1, 2, 101])
 async def test_a_stretch_of_the_log_gives_the_events_of_some_orders(journal: AnyJournal, watched: int) -> None:
     drafts = [await placed(journal, PENDING) for _ in range(3)]
     for draft in drafts:
@@ -968,7 +968,7 @@ NOTHING = Room(0, 0, 0)
 
 
 async def test_one_engine_may_reserve_all_that_is_left(journal: AnyJournal) -> None:
-    assert await journal.reserve_room(BOUNDS, 5) == Reservation(Room(10, 21, 5), 0, 0, 0)
+    assert await journal.reserve_room(BOUNDS, 5, NOTHING) == Reservation(Room(10, 10, 5), 0, 0, 0)
     for _ in range(3):
         await placed(journal, PENDING, epoch=None)
     await placed(journal, PENDING, ROUTING)
@@ -976,32 +976,50 @@ async def test_one_engine_may_reserve_all_that_is_left(journal: AnyJournal) -> N
     await placed(journal, PENDING, CANCELLED)
     await placed(journal, PENDING, Status.WATCHING)
 
-    assert await journal.reserve_room(BOUNDS, 100) == Reservation(Room(10 - 3, 21 - 4, 7 - 1), 3, 4, 1)
+    assert await journal.reserve_room(BOUNDS, 100, NOTHING) == Reservation(Room(10 - 3, 10 - 3, 7 - 1), 3, 4, 1)
 
 
 async def test_engines_share_what_is_left_and_never_reserve_more(database: JournalDatabase) -> None:
     journals = [await database.journal() for _ in range(3)]
-    rooms = [(await journal.reserve_room(BOUNDS, 100)).room for journal in journals]
-    assert rooms == [BOUNDS, NOTHING, NOTHING]  # one had it all to itself before the others came
+    rooms = [(await journal.reserve_room(BOUNDS, 100, NOTHING)).room for journal in journals]
+    assert rooms == [Room(10, 10, 7), NOTHING, NOTHING]  # one had it all to itself before the others came
 
-    rooms = [(await journal.reserve_room(BOUNDS, 100)).room for journal in journals]
-    assert rooms == [Room(4, 7, 3), Room(4, 7, 3), Room(2, 7, 1)]
+    rooms = [(await journal.reserve_room(BOUNDS, 100, NOTHING)).room for journal in journals]
+    assert rooms == [Room(4, 4, 3), Room(4, 4, 3), Room(2, 2, 1)]
     await database.bury(journals[0])
-    rooms = [(await journal.reserve_room(BOUNDS, 100)).room for journal in journals]
-    assert rooms == [NOTHING, Room(5, 11, 4), Room(5, 10, 3)]
+    rooms = [(await journal.reserve_room(BOUNDS, 100, NOTHING)).room for journal in journals]
+    assert rooms == [NOTHING, Room(5, 5, 4), Room(5, 5, 3)]
 
 
 async def test_room_for_watched_orders_that_is_not_asked_for_stays_reserved(database: JournalDatabase) -> None:
     one, other = await database.journal(), await database.journal()
-    assert (await one.reserve_room(BOUNDS, 4)).room == Room(10, 21, 4)
+    assert (await one.reserve_room(BOUNDS, 4, NOTHING)).room == Room(10, 10, 4)
     await placed(one, PENDING, Status.WATCHING)
-    kept = await one.reserve_room(BOUNDS, None)
+    kept = await one.reserve_room(BOUNDS, None, NOTHING)
     assert (kept.room.watched, kept.watched) == (4, None)
-    assert (await other.reserve_room(BOUNDS, 100)).room.watched == 7 - 1 - 4
+    assert (await other.reserve_room(BOUNDS, 100, NOTHING)).room.watched == 7 - 1 - 4
 
 
 async def test_no_room_is_left_when_there_are_more_orders_than_may_be(journal: AnyJournal) -> None:
     for _ in range(3):
         await placed(journal, PENDING, epoch=None)
 
-    assert await journal.reserve_room(Room(2, 2, 2), 100) == Reservation(Room(0, 0, 2), 2, 2, 0)
+    assert await journal.reserve_room(Room(2, 2, 2), 100, NOTHING) == Reservation(Room(0, 0, 2), 2, 2, 0)
+
+
+async def test_what_an_engine_may_still_use_stays_reserved_though_it_gets_less(database: JournalDatabase) -> None:
+    one, other = await database.journal(), await database.journal()
+    assert (await one.reserve_room(BOUNDS, 100, NOTHING)).room == Room(10, 10, 7)
+    await other.reserve_room(BOUNDS, 100, NOTHING)
+    assert (await one.reserve_room(BOUNDS, 100, Room(9, 20, 6))).room == Room(5, 5, 4)
+    assert (await other.reserve_room(BOUNDS, 100, NOTHING)).room == Room(1, 1, 7 - 6)
+    assert (await one.reserve_room(BOUNDS, 100, Room(5, 5, 4))).room == Room(5, 5, 4)
+    assert (await other.reserve_room(BOUNDS, 100, NOTHING)).room == Room(5, 5, 3)
+
+
+async def test_an_order_that_may_be_open_and_may_not_wait_has_no_room(journal: AnyJournal) -> None:
+    for _ in range(4):
+        await placed(journal, PENDING, ROUTING)
+
+    assert (await journal.reserve_room(Room(100, 6, 7), 7, NOTHING)).room == Room(2, 2, 7)
+    assert (await journal.reserve_room(Room(100, 4, 7), 7, NOTHING)).room == Room(0, 0, 7)

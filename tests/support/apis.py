@@ -16,7 +16,7 @@ class Api:
     """The intake of one process, with its share of the bounds."""
 
     def __init__(self, journal: Journal, clock: Clock, limits: IntakeLimits) -> None:
-        self.limits = SharedLimits(journal, clock, limits)
+        self.limits = SharedLimits(journal, clock, limits, lambda: self.intake.committing)
         self.accepted: list[OrderLog] = []
         self.full = 0  # orders refused because of a bound
         self.intake = Intake(

@@ -17,6 +17,7 @@ from bestex.domain.errors import (
     EngineFencedError,
     JournalUnavailableError,
     NotFoundError,
+    OrderArchivedError,
 )
 from bestex.domain.events import timestamp_text
 from bestex.domain.tokens import TokenRegistry
@@ -83,6 +84,8 @@ def problem_of(error: Exception) -> ProblemError:
             return ProblemError("outcome-unknown", str(error), order_id=error.order_id, retry_after_s=RETRY_AFTER_S)
         case BadChangeError() | BeyondTriggerError() | PastExpiryError():
             return bad_fields((FieldProblem(str(error), f"/{error.field}"),))
+        case OrderArchivedError():
+            return ProblemError("order-archived", str(error), order_id=error.order_id)
         case NotFoundError():
             return ProblemError("order-not-found", str(error))
         case AlreadyEndedError():

@@ -39,10 +39,12 @@ class Feed:
             last_id = header(scope, b"last-event-id")
             resume = last_id.decode("latin-1") if last_id is not None else None
             after = read_after(resume or read_query(scope["query_string"]).get("after"))
-            head = await self._journal.head()  # an unreachable journal is a problem document, not a broken stream
-            if after is not None and after > head:
-                problem = FieldProblem(f"is beyond the log's end, {head}: it is not of this log", parameter="after")
-                raise ProblemError("validation", "1 parameter is bad", (problem,))
+            head = await self._journal.log_head()  # an unreachable journal is a problem document, not a broken stream
+            if after is not None and after > head.position:
+                what = f"is beyond the log's end, {head.position}: it is not of this log"
+                raise ProblemError("validation", "1 parameter is bad", (FieldProblem(what, parameter="after"),))
+            if after is not None and after < head.archived_to:
+                raise ProblemError("log-archived", f"positions up to {head.archived_to} were archived")
         except BestexError as error:
             await send_problem(send, problem_of(error))
             return

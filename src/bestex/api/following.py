@@ -3,9 +3,9 @@
 from collections.abc import AsyncGenerator, Sequence
 from typing import Final
 
-from bestex.domain.errors import NotFoundError
 from bestex.domain.events import StoredEvent, settles
 from bestex.domain.lifecycle import ENDS
+from bestex.engine.order_log import absent
 from bestex.ports import Hub, Journal
 
 FEED_PAGE: Final = 500
@@ -20,13 +20,13 @@ async def follow_order(
     An executed order's first `confirmed` is its end; with `until_settled`, the note that it is final, or lost for good.
 
     Subscribing before reading closes the gap between history and live; sequence numbers drop what stands in both.
-    `NotFoundError` for an unknown order.
+    `NotFoundError` for an unknown order, `OrderArchivedError` for one that was archived.
     """
     subscription = hub.watch(order_id)
     try:
         history = await journal.events(order_id)
         if not history:
-            raise NotFoundError(f"there is no order {order_id}")
+            raise await absent(journal, order_id)
         last_seq = max(after_seq, history[-1].event.seq)
         yield [event for event in history if event.event.seq > after_seq]
         ended = _is_end(history[-1], until_settled)

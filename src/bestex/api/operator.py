@@ -8,7 +8,7 @@ from litestar import Controller, Request, get, post
 from litestar.di import NamedDependency
 from litestar.params import FromPath, JSONBody
 
-from bestex.api.execute import require_json
+from bestex.api.execute import problem_of, require_json
 from bestex.api.fields import read_object
 from bestex.api.problems import FieldProblem, ProblemError
 from bestex.api.requests import read_order_id
@@ -20,6 +20,7 @@ from bestex.domain.tokens import TokenRegistry
 from bestex.engine.errors import ContradictedError, JournalBehindError, NotHaltedError, NotUnknownError
 from bestex.engine.intake import CALLER
 from bestex.engine.operator import Operator
+from bestex.engine.order_log import absent
 from bestex.engine.reconciliation import Progress, Reconciled
 from bestex.engine.resolution import Resolution
 from bestex.ports import Journal
@@ -104,7 +105,7 @@ class OperatorReader:
         amounts: dict[str, int | None] = {"amount_in": None, "amount_out": None}
         row = await self.journal.order(order_id)
         if row is None:
-            raise ProblemError("order-not-found", f"there is no order {order_id}")
+            raise problem_of(await absent(self.journal, order_id))
         for name, symbol in (("amount_in", row.view.token_in), ("amount_out", row.view.token_out)):
             text = getattr(body, name)
             token = self.tokens.find(symbol)
@@ -174,7 +175,7 @@ class OperatorRoutes(Controller):
         try:
             return await hand.operator.resolve(order_id, await hand.resolution(order_id, data))
         except NotFoundError as error:
-            raise ProblemError("order-not-found", str(error)) from error
+            raise problem_of(error) from error
         except JournalBehindError as error:
             raise ProblemError("journal-behind", str(error)) from error
         except NotUnknownError as error:

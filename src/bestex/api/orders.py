@@ -10,7 +10,7 @@ from litestar.params import Body, FromPath, FromQuery, JSONBody
 
 from bestex.api.batch import BatchAnswer
 from bestex.api.bodies import ORDER_EXAMPLES, BatchBody, ChangesBody, OrderBody
-from bestex.api.execute import AcceptedBody, require_json
+from bestex.api.execute import AcceptedBody, problem_of, require_json
 from bestex.api.order_control import read_changes
 from bestex.api.problems import ProblemError
 from bestex.api.receipt import Receipt, receipt_of
@@ -21,6 +21,7 @@ from bestex.domain.order_state import OrderView
 from bestex.domain.tokens import TokenRegistry
 from bestex.engine.dead_man import Switches
 from bestex.engine.open_orders import OpenOrders
+from bestex.engine.order_log import absent
 from bestex.ports import Clock, Journal
 
 OrderId = FromPath[str]
@@ -67,17 +68,19 @@ class OrderReader:
         self.clock = clock
 
     async def view(self, order_id: str) -> OrderView:
-        """An order as it stands; `ProblemError` when the id is malformed or unknown."""
-        row = await self.journal.order(read_order_id(order_id))
+        """An order as it stands; `ProblemError` when the id is malformed, unknown, or archived."""
+        order_id = read_order_id(order_id)
+        row = await self.journal.order(order_id)
         if row is None:
-            raise ProblemError("order-not-found", f"there is no order {order_id}")
+            raise problem_of(await absent(self.journal, order_id))
         return row.view
 
     async def events(self, order_id: str) -> list[Event]:
-        """All events of an order; `ProblemError` when the id is malformed or unknown."""
-        stored = await self.journal.events(read_order_id(order_id))
+        """All events of an order; `ProblemError` when the id is malformed, unknown, or archived."""
+        order_id = read_order_id(order_id)
+        stored = await self.journal.events(order_id)
         if not stored:
-            raise ProblemError("order-not-found", f"there is no order {order_id}")
+            raise problem_of(await absent(self.journal, order_id))
         return [each.event for each in stored]
 
 

@@ -43,6 +43,16 @@ KINDS: Final = MappingProxyType(
         "order-not-found": ProblemKind(
             404, "There is no such order", "Check the order id; `GET /api/orders` lists them."
         ),
+        "order-archived": ProblemKind(
+            410,
+            "The order was archived",
+            "It ended long ago and has left the database; the detail names the file that has it.",
+        ),
+        "log-archived": ProblemKind(
+            410,
+            "The log does not go back that far",
+            "What is older was archived. Resume behind the position that the detail names, or leave `after` out.",
+        ),
         "method-not-allowed": ProblemKind(405, "This path takes another method", "`/schema` lists paths and methods."),
         "malformed-id": ProblemKind(422, "The order id is malformed", "An order id is a UUID in its usual form."),
         "order-ended": ProblemKind(409, "The order has ended", "There is nothing left to cancel."),

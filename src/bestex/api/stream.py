@@ -11,15 +11,19 @@ from bestex.api.asgi import Receive, Scope, Send
 from bestex.api.following import follow_order
 from bestex.api.problems import ProblemError
 from bestex.api.requests import read_after, read_order_id, read_query, read_until
-from bestex.domain.errors import BestexError, NotFoundError
+from bestex.domain.errors import BestexError, NotFoundError, OrderArchivedError
 from bestex.domain.events import StoredEvent, Update, update_of
 from bestex.ports import Hub, Journal
 
 CLOSE_DONE: Final = 1000
 CLOSE_GOING_AWAY: Final = 1001
 CLOSE_UNKNOWN_ORDER: Final = 4404
+CLOSE_ARCHIVED_ORDER: Final = 4410
 CLOSE_MALFORMED_ID: Final = 4422
 CLOSE_UNAVAILABLE: Final = 4503
+
+REASON_BYTES_MAX: Final = 123
+"""For so many a close frame has room."""
 
 _encoder: Final = msgspec.json.Encoder()
 
@@ -34,6 +38,10 @@ class Live(msgspec.Struct, frozen=True, gc=False):
 
     data: Update
     type: str = "update"
+
+
+def _reason(error: Exception) -> str:
+    return str(error).encode()[:REASON_BYTES_MAX].decode(errors="ignore")
 
 
 def _text(message: object) -> dict[str, Any]:
@@ -101,10 +109,12 @@ class StatusStream:
             await self._push(send, read_order_id(order_id), after or 0, until_settled)
         except ProblemError as error:
             code, reason = CLOSE_MALFORMED_ID, str(error)
+        except OrderArchivedError as error:
+            code, reason = CLOSE_ARCHIVED_ORDER, _reason(error)
         except NotFoundError as error:
             code, reason = CLOSE_UNKNOWN_ORDER, str(error)
         except BestexError as error:
-            code, reason = CLOSE_UNAVAILABLE, str(error)[:100]
+            code, reason = CLOSE_UNAVAILABLE, _reason(error)
         except asyncio.CancelledError:
             code, reason = CLOSE_GOING_AWAY, "the engine is stopping"
         with suppress(OSError, RuntimeError):

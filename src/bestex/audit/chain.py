@@ -19,7 +19,7 @@ from collections.abc import Iterable, Sequence
 from itertools import islice
 from typing import Final
 
-from bestex.audit.evidence import JournalHead, LogRow
+from bestex.audit.evidence import Checkpoint, JournalHead, LogRow
 from bestex.audit.findings import Check, Findings, Kind
 from bestex.domain.log_hash import GENESIS, PublishedHead, row_bytes, row_hash
 
@@ -33,16 +33,35 @@ REMOVED_MAX: Final = 1_000
 class ChainCheck:
     """Walks the log once. Give it all rows in order, then `finish`."""
 
-    def __init__(self, findings: Findings, head: JournalHead, published: PublishedHead | None) -> None:
+    def __init__(
+        self,
+        findings: Findings,
+        head: JournalHead,
+        published: PublishedHead | None,
+        checkpoint: Checkpoint | None = None,
+    ) -> None:
+        """With `checkpoint` the chain begins behind it; no row up to there is to be fed."""
         self._findings = findings
         self._head = head
         self._published = published if published is not None and published.journal_id == head.journal_id else None
         self._published_hash = GENESIS if self._published is not None and self._published.position == 0 else None
-        self._hash = GENESIS  # of the last row taken
-        self._written = 0  # the position that the last row taken was written with
+        self._hash = checkpoint.hash if checkpoint is not None else GENESIS  # of the last row taken
+        self._begin = checkpoint.position if checkpoint is not None else 0
+        self._written = self._begin  # the position that the last row taken was written with
         self._shift = 0  # how much higher it stands now: rows were inserted or removed and it was renumbered
+        if self._published is not None and 0 < self._published.position <= self._begin:
+            self._judge_archived_head(self._published)
         self._pending: deque[LogRow] = deque()  # behind a row that does not fit, until it can be judged
         self.rows = 0
+
+    def _judge_archived_head(self, published: PublishedHead) -> None:
+        if published.position == self._begin:
+            self._published_hash = self._hash
+            return
+        self._findings.skip(
+            Check.PUBLISHED_HEAD, f"it is at position {published.position}, which was archived: --archives reads that"
+        )
+        self._published = None
 
     def feed(self, rows: Sequence[LogRow]) -> None:
         self.rows += len(rows)
@@ -66,7 +85,7 @@ class ChainCheck:
 
     def _fits(self, row: LogRow) -> bool:
         position = self._written + 1
-        return row.position == position + self._shift and _hash_at(self._hash, position, row) == row.hash
+        return row.position == position + self._shift and hash_at(self._hash, position, row) == row.hash
 
     def _take(self, stored_hash: bytes, written: int) -> None:
         self._hash = stored_hash
@@ -96,12 +115,12 @@ class ChainCheck:
             return
         row = pending.popleft()
         before = f", or the row before it was rewritten together with its hash ({row.position - 1})"
-        self._changed(row, before if row.position > 1 else "")
+        self._changed(row, before if row.position > self._begin + 1 else "")
         self._take(row.hash, self._written + 1)
 
     def _is_renumbered(self, pending: deque[LogRow]) -> bool:
         row, position = pending[0], self._written + 1
-        if row.position == position + self._shift or _hash_at(self._hash, position, row) != row.hash:
+        if row.position == position + self._shift or hash_at(self._hash, position, row) != row.hash:
             return False
         self._findings.add(
             Kind.ROW_CHANGED,
@@ -118,10 +137,10 @@ class ChainCheck:
         row, position = pending[0], self._written + 1
         if row.position != position + self._shift:
             return False
-        should_be = _hash_at(self._hash, position, row)
+        should_be = hash_at(self._hash, position, row)
         if len(pending) > 1:
-            row_changed = _hash_at(row.hash, position + 1, pending[1]) == pending[1].hash
-            hash_changed = _hash_at(should_be, position + 1, pending[1]) == pending[1].hash
+            row_changed = hash_at(row.hash, position + 1, pending[1]) == pending[1].hash
+            hash_changed = hash_at(should_be, position + 1, pending[1]) == pending[1].hash
         else:
             at_head = position == self._head.position
             row_changed, hash_changed = (at_head and self._head.hash == each for each in (row.hash, should_be))
@@ -147,7 +166,7 @@ class ChainCheck:
             pending.clear()
             return True
         for count, row in enumerate(islice(pending, 1, None), start=1):
-            if _hash_at(self._hash, position, row) == row.hash:
+            if hash_at(self._hash, position, row) == row.hash:
                 self._inserted(islice(pending, count))
                 for _ in range(count):
                     pending.popleft()
@@ -177,7 +196,7 @@ class ChainCheck:
         removed = 0
         if len(pending) > 1:
             behind = pending[1]
-            fits = (k for k in range(1, REMOVED_MAX + 1) if _hash_at(row.hash, position + 1 + k, behind) == behind.hash)
+            fits = (k for k in range(1, REMOVED_MAX + 1) if hash_at(row.hash, position + 1 + k, behind) == behind.hash)
             removed = next(fits, 0)
         elif row.hash == self._head.hash:
             removed = max(0, self._head.position - position)
@@ -264,7 +283,7 @@ class ChainCheck:
             )
 
 
-def _hash_at(before: bytes, position: int, row: LogRow) -> bytes:
+def hash_at(before: bytes, position: int, row: LogRow) -> bytes:
     """The hash that `row` has when it is written at `position` behind `before`."""
     return row_hash(
         before,

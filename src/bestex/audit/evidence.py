@@ -20,6 +20,21 @@ class JournalHead(msgspec.Struct, frozen=True):
     hash: bytes  # of that row, 32 bytes
 
 
+class Checkpoint(msgspec.Struct, frozen=True):
+    """Where the last archive of the log ends: rows up to there may be missing, the chain goes on behind it."""
+
+    number: int  # of the archive: 1, 2, 3 ...
+    position: int  # of the last row that it has
+    hash: bytes  # of that row
+    at_us: int  # that row's time, Unix microseconds
+    file: str  # the archive's name
+    size: int  # of the file, in bytes
+    digest: bytes  # the file's SHA-256
+    kept_rows: int | None = None  # rows up to the position that stay; None: some are being removed
+    kept_hash: bytes | None = None  # over all of them
+    forgotten_to: str | None = None  # archived orders up to this id are forgotten
+
+
 class LogRow(msgspec.Struct, frozen=True, gc=False):
     """A row of the log."""
 
@@ -91,6 +106,7 @@ class Counts(msgspec.Struct):
     adjustments: int = 0
     balances: int = 0
     orders: int = 0
+    archived: int = 0
 
 
 class LedgerEvidence(Protocol):
@@ -117,8 +133,16 @@ class JournalEvidence(Protocol):
 
 
 class Evidence(msgspec.Struct, frozen=True):
-    """All that an audit judges, as it was at one moment. It is read in the order head, log, ledger, orders."""
+    """All that an audit judges, as it was at one moment.
+
+    It is read in the order head, archived, log, ledger, orders.
+    """
 
     journal: JournalEvidence
     ledger: LedgerEvidence | None = None  # None: there is no ledger here, as on a real chain
     stated: Callable[[], Counts] | None = None  # what an export says it holds, asked when all was read
+    checkpoint: Checkpoint | None = None  # the log begins behind it; None: it is all here
+    archived: Callable[[], AsyncIterator[Sequence[str]]] | None = None  # ids of orders that were archived; None: none
+    is_archive: bool = False  # the log up to a position: orders go on behind it, and only those that left have a row
+    archives: int = 0  # so many stand before the log itself, and it is read from the first of them on
+    differing: tuple[str, ...] = ()  # archives that are not the file that was recorded: what is wrong with each

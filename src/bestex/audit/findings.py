@@ -20,6 +20,7 @@ class Check(StrEnum):
     HASH_CHAIN = "hash-chain"  # every row's hash is over its bytes and the hash before; rows
     POSITIONS = "positions"  # 1, 2, 3 ... without a gap; rows
     HEAD = "head"  # the log ends where its own head says, with that hash; 1
+    CHECKPOINT = "checkpoint"  # archives are the files that were recorded, rows that stayed are as they were; 1, rows
     PUBLISHED_HEAD = "published-head"  # the log reaches the published head and has its hash there; 1
     SEQUENCE = "sequence"  # an order's events are 1, 2, 3 ...; events
     TRANSITIONS = "transitions"  # each status may follow the one before; events
@@ -46,6 +47,8 @@ class Kind(StrEnum):
     TAIL_CUT = "tail-cut"
     BEYOND_HEAD = "beyond-head"
     HEAD_DIFFERS = "head-differs"
+    KEPT_ROWS_DIFFER = "kept-rows-differ"
+    ARCHIVE_DIFFERS = "archive-differs"
     BEHIND_PUBLISHED = "behind-published"
     REWRITTEN = "rewritten"
     OTHER_JOURNAL = "other-journal"
@@ -89,6 +92,8 @@ CHECK_OF: Final = MappingProxyType(
         _K.TAIL_CUT: _C.HEAD,
         _K.BEYOND_HEAD: _C.HEAD,
         _K.HEAD_DIFFERS: _C.HEAD,
+        _K.KEPT_ROWS_DIFFER: _C.CHECKPOINT,
+        _K.ARCHIVE_DIFFERS: _C.CHECKPOINT,
         _K.BEHIND_PUBLISHED: _C.PUBLISHED_HEAD,
         _K.REWRITTEN: _C.PUBLISHED_HEAD,
         _K.OTHER_JOURNAL: _C.PUBLISHED_HEAD,

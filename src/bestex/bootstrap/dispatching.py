@@ -4,9 +4,10 @@ from bestex.config import Settings
 from bestex.dispatch.bullmq import BullMqDispatcher
 from bestex.dispatch.bullmq.queue import BullMqLimits
 from bestex.dispatch.postgres import PostgresDispatcher
-from bestex.domain.priority import priority_of
+from bestex.domain.lifecycle import Status
 from bestex.engine.order_log import OrderLog
-from bestex.ports import Clock, Dispatcher, UnheldOrder
+from bestex.engine.ringing import unheld
+from bestex.ports import Clock, Dispatcher
 
 
 def make_dispatcher(settings: Settings, dsn: str, clock: Clock) -> Dispatcher:
@@ -18,7 +19,5 @@ def make_dispatcher(settings: Settings, dsn: str, clock: Clock) -> Dispatcher:
 
 def ring(dispatcher: Dispatcher, log: OrderLog) -> None:
     """Tell workers of an order that is on disk, unless it waits for something else."""
-    order = log.order
-    if not order.rests or log.state.fired:
-        priority = priority_of(order.kind, None)
-        dispatcher.ring([UnheldOrder(order.id, order.kind.value, order.pair.name, priority)])
+    if log.state.status is not Status.WATCHING:
+        dispatcher.ring((unheld(log.order),))

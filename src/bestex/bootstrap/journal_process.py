@@ -64,6 +64,7 @@ class JournalProcess(Process):
         head = await journal.log_head()
         self._head_file = self._head_file_of(head)
         published = self._head_file.read()
+        head = await journal.log_head()  # again: others commit and publish meanwhile, and what they published is there
         row_hash = await journal.hash_at(published.position) if published is not None else None
         journal.on_head(self._head_file.publish)
         exits.callback(self._head_file.close)

@@ -5,7 +5,7 @@ from typing import Annotated, Final
 import typer
 
 from bestex import __version__
-from bestex.cli.commands import health, look, operate, rest, roles, serve, sim, torture, trade, verify
+from bestex.cli.commands import archive, health, look, operate, rest, roles, serve, sim, torture, trade, verify
 from bestex.cli.exit_codes import EPILOG
 
 ENGINE: Final = "Engine"
@@ -63,6 +63,7 @@ for role in (roles.api, roles.worker, roles.watcher, roles.simnet):
 app.command(rich_help_panel=ENGINE, epilog=EPILOG)(health.health)
 app.command(rich_help_panel=ENGINE, epilog=EPILOG)(verify.verify)
 app.command(rich_help_panel=ENGINE, epilog=EPILOG)(verify.export)
+app.command(rich_help_panel=ENGINE, epilog=EPILOG)(archive.archive)
 app.command(rich_help_panel=ENGINE)(torture.torture)
 for command in (operate.halt, operate.resume, operate.resolve, operate.reconcile):
     app.command(rich_help_panel=OPERATE, epilog=EPILOG)(command)

@@ -9,7 +9,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from bestex.ambient import SystemClock
 from bestex.cli.terminal import Terminal
 from bestex.cli.views.ordeal import ordeal_view, progress_text
-from bestex.ordeal import LivePlan, LiveReport, run_live
+from bestex.ordeal import ClusterPlan, LivePlan, LiveReport, Queue, cluster_schedule, run_live
 from bestex.ordeal import Progress as Stage
 
 LINE_EVERY_S = 10.0
@@ -17,8 +17,14 @@ LINE_EVERY_S = 10.0
 
 
 def run_ordeal(plan: LivePlan, terminal: Terminal) -> bool:
-    """Run to the end and report; whether nothing was violated. Ctrl-C stops everything, then `KeyboardInterrupt`."""
+    """Run to the end and report; whether nothing was violated. Ctrl-C stops everything, then `KeyboardInterrupt`.
+
+    Raises `ValkeyMissingError`.
+    """
     terminal.note(f"seed {plan.seed}: the blows and their moments; the load itself does not repeat")
+    if isinstance(plan, ClusterPlan):
+        for blow in cluster_schedule(plan.seed, plan.seconds, plan.kills, valkey=plan.queue is Queue.BULLMQ):
+            terminal.note(f"  {blow.told}")
     if terminal.can_animate and not terminal.as_json:
         report = _drawn(plan, terminal)
     else:

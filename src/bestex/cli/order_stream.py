@@ -20,7 +20,7 @@ RECONNECTS_MAX: Final = 14
 FIRST_PAUSE_S: Final = 0.25
 PAUSE_MAX_S: Final = 4.0
 
-_REFUSALS: Final = {4404: "order-not-found", 4422: "malformed-id"}
+_REFUSALS: Final = {4404: "order-not-found", 4410: "order-archived", 4422: "malformed-id"}
 
 TroubleListener = Callable[[str], None]
 """Called with what is wrong and what is done about it, each time the connection is lost."""

@@ -20,6 +20,7 @@ BestexError
 │   ├── EngineFencedError          another engine took this one's place
 │   └── JournalConfigurationError  the database may not be used as it is
 └── NotFoundError
+    └── OrderArchivedError
 """
 
 from enum import StrEnum
@@ -129,3 +130,12 @@ class JournalConfigurationError(JournalError):
 
 class NotFoundError(BestexError):
     """No such order."""
+
+
+class OrderArchivedError(NotFoundError):
+    """The order has left the database: `file` has it."""
+
+    def __init__(self, order_id: str, file: str) -> None:
+        super().__init__(f"order {order_id} was archived: it is in {file}")
+        self.order_id = order_id
+        self.file = file

@@ -39,7 +39,7 @@ class EntryEngine:
         self._wallet = wallet
         self._clock = clock
         self._on_disk = accepted
-        self.limits = SharedLimits(journal, clock, limits)
+        self.limits = SharedLimits(journal, clock, limits, lambda: self.intake.committing)
         self.gate = SigningGate()
         self.orders = OpenOrders(journal, clock, self.gate, tokens, self.check)
         self.dead_man = SwitchesOnDisk(store, clock)

@@ -27,14 +27,14 @@ def confirmed_detail(
     """Amounts as the transaction moved them, against what `building` quoted; the first `confirmed` of the order."""
     if building is None:
         raise ValueError(f"order {order.id} was submitted without a chosen venue")
-    pair = order.pair
-    amounts = {order.token_in: fill.amount_in, order.token_out: fill.amount_out}
+    pair, paid, got = order.pair, fill.amount_in, fill.amount_out
+    base, quote = (paid, got) if pair.base is order.token_in or pair.base == order.token_in else (got, paid)
     return ConfirmedDetail(
         venue=building.venue,
         tx_hash=signature,
-        amount_in=format_amount(fill.amount_in, order.token_in.decimals),
-        amount_out=format_amount(fill.amount_out, order.token_out.decimals),
-        executed_price=price_text(amounts[pair.quote], pair.quote.decimals, amounts[pair.base], pair.base.decimals),
+        amount_in=format_amount(paid, order.token_in.decimals),
+        amount_out=format_amount(got, order.token_out.decimals),
+        executed_price=price_text(quote, pair.quote.decimals, base, pair.base.decimals),
         slippage_bps=_slippage_bps(building, fill, order.token_out.decimals),
         fee_paid=format_amount(fill.fee_paid, _LAMPORT_DECIMALS),
         commitment=commitment,

@@ -11,6 +11,7 @@ import msgspec
 from bestex.domain.errors import (
     BestexError,
     DuplicateKeyError,
+    JournalError,
     JournalUnavailableError,
     OutcomeUnknownError,
 )
@@ -173,6 +174,11 @@ class Intake:
         except Exception as error:  # noqa: BLE001 -- whatever it is, the client is told
             answer(error)
             return None
+
+    @property
+    def committing(self) -> int:
+        """Orders of which it is not known yet whether they are stored."""
+        return self._committing
 
     async def accept(self, request: OrderRequest, caller: str, idempotency_key: str | None) -> Accepted:
         """`enter`, for one who waits; raises what keeps the order from being known to be on disk."""
@@ -358,8 +364,13 @@ class Intake:
     async def _first_answer(self, duplicate: DuplicateKeyError, request: OrderRequest) -> Accepted:
         if not duplicate.same_request:
             raise KeyReusedError(f"the key belongs to order {duplicate.order_id}, another request") from duplicate
-        first = (await self._journal.events(duplicate.order_id))[0].event
-        return self._answer_for(request.order(first.order_id, first.at_us))
+        events = await self._journal.events(duplicate.order_id)
+        if events:
+            return self._answer_for(request.order(duplicate.order_id, events[0].event.at_us))
+        archived = await self._journal.archived(duplicate.order_id)
+        if archived is None:
+            raise JournalError(f"the key belongs to order {duplicate.order_id}, which is not there")
+        return self._answer_for(request.order(duplicate.order_id, archived.accepted_us))
 
 
 class _Entry:

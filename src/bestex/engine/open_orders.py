@@ -15,6 +15,7 @@ from bestex.domain.terms import Kind, LegName
 from bestex.domain.tokens import TokenRegistry
 from bestex.engine.changing import check_changes
 from bestex.engine.errors import AlreadyEndedError, JournalBehindError, NotWatchingError
+from bestex.engine.order_log import absent
 from bestex.engine.signing import SigningGate
 from bestex.ports import Append, Clock, Journal, OrderFilter
 
@@ -140,7 +141,7 @@ class OpenOrders:
     async def _events(self, order_id: str) -> list[Event]:
         events = [stored.event for stored in await self._journal.events(order_id)]
         if not events:
-            raise NotFoundError(f"there is no order {order_id}")
+            raise await absent(self._journal, order_id)
         return events
 
     async def _slices(self, order_id: str) -> list[str]:

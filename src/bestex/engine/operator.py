@@ -7,14 +7,14 @@ from typing import Final, Protocol
 import msgspec
 import structlog
 
-from bestex.domain.errors import AppendRefusedError, BestexError, JournalError, NotFoundError
+from bestex.domain.errors import AppendRefusedError, BestexError, JournalError
 from bestex.domain.events import LOST, ConfirmedDetail, Detail, Event
 from bestex.domain.lifecycle import Status
 from bestex.domain.order_state import OrderView, fold
 from bestex.domain.orders import Order, order_as_it_stands
 from bestex.domain.tokens import TokenRegistry
 from bestex.engine.errors import JournalBehindError, NotHaltedError
-from bestex.engine.order_log import open_transaction
+from bestex.engine.order_log import absent, open_transaction
 from bestex.engine.reconciliation import Progress, Reconciled, Reconciliation
 from bestex.engine.resolution import (
     Resolution,
@@ -143,7 +143,7 @@ class Operator:
         for _ in range(APPEND_TRIES):
             events = [stored.event for stored in await self._journal.events(order_id)]
             if not events:
-                raise NotFoundError(f"there is no order {order_id}")
+                raise await absent(self._journal, order_id)
             try:
                 return await self._resolve(events, resolution)
             except AppendRefusedError:

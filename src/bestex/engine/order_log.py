@@ -3,7 +3,7 @@
 import asyncio
 from typing import Final
 
-from bestex.domain.errors import AppendRefusedError, FailureCode
+from bestex.domain.errors import AppendRefusedError, FailureCode, NotFoundError, OrderArchivedError
 from bestex.domain.events import (
     AttemptStory,
     BuildingDetail,
@@ -26,6 +26,14 @@ from bestex.domain.orders import Order, changes_order, order_after
 from bestex.ports import Append, BookLease, Clock, Journal, NewOrder
 
 _FIRST_ROUTING: Final = RoutingDetail()
+
+
+async def absent(journal: Journal, order_id: str) -> NotFoundError:
+    """What to say of an order of which the journal has no event: archived, or never there. Raises `JournalError`."""
+    archived = await journal.archived(order_id)
+    if archived is not None:
+        return OrderArchivedError(order_id, archived.file)
+    return NotFoundError(f"there is no order {order_id}")
 
 
 class OrderLog:

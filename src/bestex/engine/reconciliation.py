@@ -119,7 +119,8 @@ class Reconciliation:
         """
         halt = await self._journal.halted()
         until_us = halt.since_us if halt is not None else self._clock.now_us()
-        ends_us, low, high = 0, 1, await self._journal.head()
+        head = await self._journal.log_head()
+        ends_us, low, high = await self._journal.archived_until(), head.archived_to + 1, head.position
         while low <= high:
             middle = (low + high) // 2
             [stored] = await self._journal.feed(middle - 1, 1)
@@ -155,6 +156,8 @@ class Reconciliation:
         self, order_id: str, landed: list[WalletTransaction], caller: str, result: Reconciled
     ) -> None:
         events = (await self._journal.histories([order_id]))[order_id]
+        if not events and await self._journal.archived(order_id) is not None:
+            return  # it ended long ago, and what it did was final
         unknown = unknown_landings(events, landed)
         if not unknown:
             return

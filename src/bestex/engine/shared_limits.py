@@ -9,10 +9,12 @@ which the orders that are stored would exceed a bound, whoever accepted them. Tw
   stores it all the same: the bound may be exceeded by the orders that it was storing when it stood still, and no more.
 
 A reservation covers what may not have been counted when it was given: what was not known to be stored when it was
-asked for. Room that one api has reserved and another would need comes back within a second, with the next look.
+asked for. It also covers what the last one allowed, until the next is asked for: orders are accepted, and being stored,
+while the question is on its way. So room that one api has and another would need comes back with its second look.
 """
 
 import asyncio
+from collections.abc import Callable
 from typing import Final
 
 import structlog
@@ -70,8 +72,12 @@ class SharedLimits:
     `waiting`, `opened` and `watched` raise `JournalUnavailableError` while that is not known.
     """
 
-    def __init__(self, journal: Journal, clock: Clock, limits: IntakeLimits) -> None:
-        """To be given every accepted order: `Intake(..., accepted=shared.accepted)`, or from within that."""
+    def __init__(self, journal: Journal, clock: Clock, limits: IntakeLimits, committing: Callable[[], int]) -> None:
+        """To be given every accepted order: `Intake(..., accepted=shared.accepted)`, or from within that.
+
+        `committing` says of how many orders it is not known yet whether they are stored: `Intake.committing`.
+        """
+        self._committing = committing
         self._journal = journal
         self._clock = clock
         self._bounds = Room(limits.waiting, limits.open, limits.watched)
@@ -114,7 +120,8 @@ class SharedLimits:
         began = self._clock.monotonic()
         before = self._waiting.stored, self._open.stored, self._watched.stored
         counts_watched = began >= (self._watched_again_at if self._watched_run_low else self._watched_stale_at)
-        reserved = await self._journal.reserve_room(self._bounds, self._watched_max if counts_watched else None)
+        watched_max = self._watched_max if counts_watched else None
+        reserved = await self._journal.reserve_room(self._bounds, watched_max, self._held(began))
         room = reserved.room
         self._waiting.grant(room.waiting, before[0])
         self._open.grant(room.open, before[1])
@@ -128,6 +135,15 @@ class SharedLimits:
         watched = self.there_are.watched if reserved.watched is None else reserved.watched
         self.there_are = Room(reserved.waiting, reserved.open, watched)
         self._usable_until = began + USABLE_S
+
+    def _held(self, now: float) -> Room:
+        """What may be accepted until the next answer comes, or is being stored."""
+        committing, usable = self._committing(), now < self._usable_until
+        waiting, opened, watched = (
+            max(each.granted - each.stored, committing) if usable else committing
+            for each in (self._waiting, self._open, self._watched)
+        )
+        return Room(waiting, opened, watched)
 
     @property
     def _watched_run_low(self) -> bool:

@@ -20,6 +20,7 @@ from bestex.routing.router import Router
 
 STRAYS_EVERY_S: Final = 5.0
 HAND_BACK_ORDERS: Final = 1_000  # leases let go of at a time
+HAND_BACK_AGAIN_S: Final = 0.02
 HAND_BACK_S: Final = 2.0  # for all of them; what is left then is taken over as a dead engine's
 
 _log = structlog.get_logger(__name__)
@@ -122,10 +123,14 @@ class Worker:
     async def _hand_back(self) -> int:
         """Let go of all leases, and ring for their orders; how many."""
         orders = 0
-        while page := await self._journal.hand_back_held(HAND_BACK_ORDERS):
+        while True:
+            page = await self._journal.hand_back_held(HAND_BACK_ORDERS)
             self._dispatcher.ring(page)
             orders += len(page)
-        return orders
+            if not page:
+                if not await self._journal.held(None, 1):
+                    return orders
+                await self._clock.sleep(HAND_BACK_AGAIN_S)  # the last commit is under way, and locks them
 
     async def _take_up_strays_regularly(self) -> None:
         while True:

@@ -7,7 +7,7 @@ from typing import Final, TypeVar
 import asyncpg
 import msgspec
 
-from bestex.audit.evidence import JournalHead, LogRow, OrderImage
+from bestex.audit.evidence import Checkpoint, JournalHead, LogRow, OrderImage
 from bestex.domain.errors import JournalConfigurationError
 from bestex.domain.events import StoredEvent, encode_detail
 from bestex.domain.lifecycle import UNFILLED
@@ -56,6 +56,12 @@ async def journal_id(connection: asyncpg.Connection) -> str:
     return (await PostgresJournalEvidence(connection).head()).journal_id
 
 
+async def checkpoint(connection: asyncpg.Connection) -> Checkpoint | None:
+    """Where the last archive of the log ends."""
+    row = await connection.fetchrow(QUERIES["last_checkpoint"])
+    return Checkpoint(*row) if row is not None else None
+
+
 class PostgresJournalEvidence:
     """`JournalEvidence` of the snapshot that the connection's transaction has."""
 
@@ -73,6 +79,12 @@ class PostgresJournalEvidence:
 
     def orders(self) -> AsyncIterator[Sequence[OrderImage]]:
         return self._batches("audit_orders", OrderImage)
+
+    async def archived(self) -> AsyncIterator[Sequence[str]]:
+        """The ids of orders that were archived."""
+        cursor = await self._connection.cursor(QUERIES["audit_archived"])
+        while rows := await cursor.fetch(BATCH_ROWS):
+            yield [row[0] for row in rows]
 
     async def _batches(self, query: str, make: Callable[..., T]) -> AsyncIterator[Sequence[T]]:
         cursor = await self._connection.cursor(QUERIES[query])

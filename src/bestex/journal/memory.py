@@ -20,6 +20,7 @@ from bestex.journal.writer import GroupCommitWriter, MergedRows, Verdict
 from bestex.ports import (
     ROOM_LASTS_S,
     Append,
+    ArchivedOrder,
     BookLease,
     ClaimedOrder,
     Clock,
@@ -295,6 +296,12 @@ class MemoryJournal:
     async def log_head(self) -> LogHead:
         return LogHead(self.database.journal_id, len(self.database.log), self.database.head_hash)
 
+    async def archived_until(self) -> int:
+        return 0  # what is in memory is never archived
+
+    async def archived(self, order_id: str) -> ArchivedOrder | None:
+        return None
+
     async def hash_at(self, position: int) -> bytes | None:
         hashes = self.database.hashes
         return hashes[position - 1] if 0 < position <= len(hashes) else None
@@ -383,7 +390,7 @@ class MemoryJournal:
     async def unsettled(self) -> int:
         return sum(order.is_due for order in self.database.orders.values())
 
-    async def reserve_room(self, bounds: Room, watched_max: int | None) -> Reservation:
+    async def reserve_room(self, bounds: Room, watched_max: int | None, held: Room) -> Reservation:
         database, now_us = self.database, self._clock.now_us()
         if self.engine_id not in database.engines:
             return Reservation(Room(0, 0, 0), 0, 0, None)
@@ -405,12 +412,13 @@ class MemoryJournal:
         room_to_watch = mine.watched
         if watched is not None and watched_max is not None:
             room_to_watch = min(watched_max, share(bounds.watched - watched, sum(each.watched for each in others)))
-        room = Room(
+        room_to_execute = min(  # an order takes one of each: two engines must not have one each of the last
             share(bounds.waiting - waiting, sum(each.waiting for each in others)),
             share(bounds.open - opened, sum(each.open for each in others)),
-            room_to_watch,
         )
-        database.rooms[self.engine_id] = room, now_us
+        room = Room(room_to_execute, room_to_execute, room_to_watch)
+        kept = Room(max(room.waiting, held.waiting), max(room.open, held.open), max(room.watched, held.watched))
+        database.rooms[self.engine_id] = kept, now_us
         return Reservation(room, waiting, opened, watched)
 
     async def resting(self, after_id: str | None, limit: int) -> list[RestingOrder]:

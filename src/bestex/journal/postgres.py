@@ -34,6 +34,7 @@ from bestex.journal.writer import (
 from bestex.ports import (
     ROOM_LASTS_S,
     Append,
+    ArchivedOrder,
     ClaimedOrder,
     Clock,
     Halt,
@@ -68,7 +69,7 @@ WRITER_SETTINGS: Final = {
     "jit": "off",
 }
 READ_CONNECTIONS: Final = 4
-FEW_ORDERS: Final = 500
+FEW_ORDERS: Final = 100
 """So many orders the server looks for in a stretch of the log; of more, the stretch is read and looked through here."""
 CLAIM_CONNECTIONS: Final = 2
 
@@ -262,11 +263,19 @@ class PostgresJournal:
 
     async def log_head(self) -> LogHead:
         [row] = await self._fetch("head")
-        return LogHead(str(row["journal_id"]), row["position"], row["hash"])
+        return LogHead(str(row["journal_id"]), row["position"], row["hash"], row["archived_to"])
 
     async def hash_at(self, position: int) -> bytes | None:
         rows = await self._fetch("hash_at", position)
         return rows[0]["hash"] if rows else None
+
+    async def archived_until(self) -> int:
+        rows = await self._fetch("archived_until")
+        return rows[0]["at_us"] if rows else 0
+
+    async def archived(self, order_id: str) -> ArchivedOrder | None:
+        rows = await self._fetch("archived", order_id)
+        return ArchivedOrder(order_id, rows[0]["accepted_us"], rows[0]["archive"], rows[0]["file"]) if rows else None
 
     async def halted(self) -> Halt | None:
         rows = await self._fetch("halted")
@@ -338,9 +347,10 @@ class PostgresJournal:
         count: int = row["count"]
         return count
 
-    async def reserve_room(self, bounds: Room, watched_max: int | None) -> Reservation:
+    async def reserve_room(self, bounds: Room, watched_max: int | None, held: Room) -> Reservation:
         limits = (bounds.waiting, bounds.open, bounds.watched, watched_max)
-        [row] = await self._fetch("reserve_room", self.engine_id, *limits, _ROOM_LASTS)
+        holds = (held.waiting, held.open, held.watched)
+        [row] = await self._fetch("reserve_room", self.engine_id, *limits, *holds, _ROOM_LASTS)
         room = Room(row["waiting"], row["open"], row["watched"])
         return Reservation(room, row["there_wait"], row["there_are_open"], row["there_are_watched"])
 

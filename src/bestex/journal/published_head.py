@@ -199,6 +199,8 @@ def why_behind(published: PublishedHead | None, head: LogHead, row_hash: bytes |
     if head.position < published.position:
         lacks = published.position - head.position
         return f"the journal ends at row {head.position}, and row {published.position} was published: it lacks {lacks}"
+    if row_hash is None and published.position < head.archived_to:
+        return None  # long behind, and archived since: the archive has that row
     if row_hash is None or row_hash.hex() != published.hash:
         return f"the journal's row {published.position} is not the one that was published: its history is another"
     return None

@@ -1,4 +1,4 @@
-"""The named queries of `sql/queries.sql`, and the other SQL files, as text."""
+"""The named queries of `sql/queries.sql` and `sql/archive.sql`, and the other SQL files, as text."""
 
 import re
 from hashlib import blake2b
@@ -34,4 +34,6 @@ _SHOWN: Final = """view, case when view is null then array(
              from bestex.events e where e.order_id = o.id order by e.seq) end as story"""
 """What shows an order o: its view where that stands, else its events, of the same snapshot."""
 
-QUERIES: Final = _named(named_append(sql_text("queries.sql")).replace("{shown}", _SHOWN))
+QUERIES: Final = _named(named_append(sql_text("queries.sql")).replace("{shown}", _SHOWN)) | _named(
+    sql_text("archive.sql")
+)

@@ -131,7 +131,8 @@ class GroupCommitWriter:
         self._number = 0
         self._listeners: list[JournalListener] = []
         self._head_listeners: list[HeadListener] = []
-        self._in_flight: set[asyncio.Future[int]] = set()
+        self._committing: Sequence[MergedRows] = ()
+        self._futures: set[asyncio.Future[int]] | None = None  # of these rows, once somebody asks
         self._fenced: EngineFencedError | None = None
         self._closed = False
         self.available = True
@@ -164,7 +165,7 @@ class GroupCommitWriter:
 
     def withdraw(self, future: "asyncio.Future[int]") -> bool:
         """Take a queued append back; False when its commit is under way or done."""
-        if future.done() or future in self._in_flight:
+        if future.done() or future in self._in_flight():
             return False
         future.cancel()
         return True
@@ -179,9 +180,16 @@ class GroupCommitWriter:
             rows = self._take()
             if not rows:
                 continue
-            self._in_flight = {future for merged in rows for future in merged.futures}
+            self._committing, self._futures = rows, None
             await self._commit(rows)
-            self._in_flight = set()
+            self._committing, self._futures = (), None
+            await asyncio.sleep(0)  # what those who waited write now goes into the next commit, not the one behind it
+
+    def _in_flight(self) -> "set[asyncio.Future[int]]":
+        """Those who wait for the commit that is under way."""
+        if self._futures is None:
+            self._futures = {future for merged in self._committing for future in merged.futures}
+        return self._futures
 
     async def drain(self) -> None:
         """Wait until everything queued has been committed."""
@@ -345,9 +353,9 @@ class GroupCommitWriter:
         """Answer everyone. Of a commit that was sent before, nobody here will know what became of it."""
         self._fenced = error
         unknown = OutcomeUnknownError("the database did not answer, and another engine has this one's place now")
-        for future in self._in_flight:
+        for future in self._in_flight():
             _fail_future(future, unknown if sent else error)
-        self._in_flight = set()
+        self._committing, self._futures = (), None
         for _, future in self._queue:
             _fail_future(future, error)
         self._queue.clear()

@@ -1,5 +1,6 @@
 """What the ordeal itself asks of the engine, until it is answered: a database may still be starting."""
 
+from collections.abc import Sequence
 from typing import Final
 
 import httpx
@@ -7,6 +8,7 @@ import msgspec
 
 from bestex.domain.lifecycle import ENDS, Status
 from bestex.domain.order_state import OrderView
+from bestex.ordeal.doors import Doors
 from bestex.ordeal.watchers import seen_of
 from bestex.ports import Clock
 
@@ -23,18 +25,18 @@ class _Page(msgspec.Struct, frozen=True, rename="camel"):
 class Asking:
     """One engine, asked as often as it takes."""
 
-    def __init__(self, url: str, clock: Clock) -> None:
-        self._url = url
+    def __init__(self, urls: Sequence[str], clock: Clock) -> None:
+        self._doors = Doors(urls)
         self._clock = clock
         self.views: dict[str, OrderView] = {}  # every order, as it was when last asked
         self.events = 0  # in the log, of these
 
     async def ask(self, method: str, path: str, body: object = None) -> bytes:
         """The answer with 200."""
-        async with httpx.AsyncClient(base_url=self._url, trust_env=False, timeout=ANSWER_TIMEOUT_S) as http:
+        async with httpx.AsyncClient(trust_env=False, timeout=ANSWER_TIMEOUT_S) as http:
             while True:
                 try:
-                    answer = await http.request(method, path, json=body)
+                    answer = await http.request(method, f"{self._doors.next()}{path}", json=body)
                     if answer.status_code == 200:
                         return answer.content
                 except httpx.TransportError:

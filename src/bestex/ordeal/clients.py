@@ -2,6 +2,7 @@
 
 import asyncio
 import random  # noqa: TID251 - only ever seeded, never ambient
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import Enum, auto
@@ -12,6 +13,7 @@ import msgspec
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake
 
+from bestex.ordeal.doors import Doors
 from bestex.ordeal.report import Tally
 from bestex.ordeal.watchers import OPEN_TIMEOUT_S, StatusWatcher
 from bestex.ordeal.wishes import Body, Wishes
@@ -69,8 +71,10 @@ class Intent:
 class Clients:
     """What the clients share, and what they leave behind."""
 
-    def __init__(self, url: str, seed: int, orders_max: int, clock: Clock, tally: Tally, world: World) -> None:
-        self.url = url
+    def __init__(
+        self, urls: Sequence[str], seed: int, orders_max: int, clock: Clock, tally: Tally, world: World
+    ) -> None:
+        self.urls = urls
         self.world = world
         self.seed = seed
         self.clock = clock
@@ -119,9 +123,8 @@ class Client:
         self._clock = clients.clock
         self._tally = clients.tally
         self._chance = random.Random(f"{clients.seed} client {number}")  # noqa: S311 - needs repetition, not secrecy
-        self._http = httpx.AsyncClient(
-            base_url=clients.url, trust_env=False, timeout=httpx.Timeout(ANSWER_TIMEOUT_S, connect=OPEN_TIMEOUT_S)
-        )
+        self._http = httpx.AsyncClient(trust_env=False, timeout=httpx.Timeout(ANSWER_TIMEOUT_S, connect=OPEN_TIMEOUT_S))
+        self._doors = Doors(clients.urls, number)
         self._wishes = Wishes(self._chance)
         self._placed = 0
 
@@ -169,7 +172,9 @@ class Client:
     async def _by_post(self, intent: Intent) -> Outcome:
         headers = {"Idempotency-Key": intent.key} if intent.key is not None else {}
         try:
-            answer = await self._http.post("/api/orders/execute", json=intent.body, headers=headers)
+            answer = await self._http.post(
+                f"{self._doors.next()}/api/orders/execute", json=intent.body, headers=headers
+            )
         except (httpx.ConnectError, httpx.ConnectTimeout):
             return self._not_connected()
         except httpx.TransportError:
@@ -178,7 +183,7 @@ class Client:
 
     async def _by_socket(self, intent: Intent) -> Outcome:
         """Order by WebSocket and stay: its updates are a watcher's, who goes on when the socket breaks."""
-        address = f"ws{self._all.url.removeprefix('http')}/api/orders/execute"
+        address = f"{self._doors.next_socket()}/api/orders/execute"
         try:
             socket = await connect(address, open_timeout=OPEN_TIMEOUT_S, close_timeout=1, proxy=None)
         except (OSError, TimeoutError, InvalidHandshake):
@@ -193,7 +198,7 @@ class Client:
             body = answer["data"]
             outcome = self._judge(intent, 202 if answer["type"] == "accepted" else body.get("status", 0), body)
             if outcome is Outcome.ACCEPTED and self._all.may_watch:
-                watcher = StatusWatcher(self._all.url, body["orderId"], self._clock, self._chance, self._tally)
+                watcher = StatusWatcher(self._all.urls, body["orderId"], self._clock, self._chance, self._tally)
                 with suppress(ConnectionClosed, TimeoutError):
                     while not watcher.complete and self._chance.random() < 0.9:
                         async with asyncio.timeout(STAY_ON_SOCKET_S):
@@ -237,7 +242,7 @@ class Client:
         if self._chance.random() < REPLAY_CHANCE:
             await self._by_post(intent)
         if self._chance.random() < WATCH_CHANCE and self._all.may_watch:
-            self._all.watch(StatusWatcher(self._all.url, order_id, self._clock, self._chance, self._tally))
+            self._all.watch(StatusWatcher(self._all.urls, order_id, self._clock, self._chance, self._tally))
         change = self._wishes.change(intent.body, self._all.world.price)
         if change is not None and self._chance.random() < CHANGE_CHANCE:
             await self._change(intent, order_id, change)
@@ -248,7 +253,7 @@ class Client:
     async def _cancel(self, intent: Intent, order_id: str) -> None:
         """Once; what became of an answer that was lost shows in the order's history."""
         try:
-            answer = await self._http.delete(f"/api/orders/{order_id}")
+            answer = await self._http.delete(f"{self._doors.next()}/api/orders/{order_id}")
         except httpx.TransportError:
             self._tally.cancels["no answer"] += 1
             return
@@ -260,7 +265,7 @@ class Client:
     async def _change(self, intent: Intent, order_id: str, change: Body) -> None:
         """Once; what became of an answer that was lost shows in the order's history."""
         try:
-            answer = await self._http.patch(f"/api/orders/{order_id}", json=change)
+            answer = await self._http.patch(f"{self._doors.next()}/api/orders/{order_id}", json=change)
         except httpx.TransportError:
             self._tally.changes["no answer"] += 1
             return

@@ -1,6 +1,7 @@
 """What an ordeal is asked for, what it tells on the way, and what came of it."""
 
 from collections import Counter, defaultdict
+from enum import StrEnum
 from typing import Final
 
 import msgspec
@@ -25,6 +26,19 @@ class LivePlan(msgspec.Struct, frozen=True):
             raise ValueError(f"kills must be from 0 to {self.seconds}, one a second; not {self.kills}")
 
 
+class Queue(StrEnum):
+    """What tells a cluster's workers of orders."""
+
+    POSTGRES = "postgres"
+    BULLMQ = "bullmq"
+
+
+class ClusterPlan(LivePlan, frozen=True):
+    """The same of a cluster: `kills` are those of its processes."""
+
+    queue: Queue = Queue.POSTGRES
+
+
 class Progress(msgspec.Struct, frozen=True):
     phase: str  # "starting", "under fire", "healing", "checking"
     elapsed_s: float  # since the load began
@@ -39,6 +53,7 @@ class LiveReport(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float  # from the first start to the end of the checks
     blows: dict[str, int]  # by kind
     failed_starts: int  # of the engine, under a blow at its database; each was followed by another
+    fenced: int  # processes that ended because others had taken them for dead
     longest_start_s: float  # from the process's start to its readiness
     longest_without_acceptance_s: float  # between two accepted orders
     orders: int  # accepted
@@ -98,6 +113,7 @@ class Tally:
         self.last_blow = ""
         self.reconnects = 0
         self.failed_starts = 0
+        self.fenced = 0
         self.longest_start_s = 0.0
         self.longest_without_acceptance_s = 0.0
         self.accepted = 0

@@ -1,11 +1,9 @@
 """One ordeal: start the engine, load it, let the blows fall, heal, and check that nothing was lost or doubled."""
 
 import asyncio
-import os
 import random  # noqa: TID251 - only ever seeded, never ambient
 import shutil
 import signal
-import socket
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Generator
@@ -17,7 +15,6 @@ import httpx
 
 from bestex.domain.terms import Kind
 from bestex.ordeal.asking import POLL_S, Asking
-from bestex.ordeal.audit import audit
 from bestex.ordeal.checks import (
     check_feed_watchers,
     check_intents,
@@ -25,11 +22,13 @@ from bestex.ordeal.checks import (
     check_status_watchers,
 )
 from bestex.ordeal.clients import Clients
-from bestex.ordeal.database import DatabaseProcess
-from bestex.ordeal.engine import FAULTS, EngineFailedError, EngineProcess
+from bestex.ordeal.cluster import Cluster
+from bestex.ordeal.engine import FAULTS
 from bestex.ordeal.kinds import check_kinds
-from bestex.ordeal.report import LivePlan, LiveReport, Progress, Tally
-from bestex.ordeal.schedule import Blow, Planned, schedule
+from bestex.ordeal.live import EngineAlone
+from bestex.ordeal.process import EngineFailedError
+from bestex.ordeal.report import ClusterPlan, LivePlan, LiveReport, Progress, Tally
+from bestex.ordeal.system import Strike, System
 from bestex.ordeal.watchers import FeedWatcher, read_log
 from bestex.ordeal.world import World
 from bestex.ports import Clock
@@ -38,19 +37,17 @@ CHECK_MAX_S: Final = 120.0
 HEAL_MAX_S: Final = 90.0  # after the last blow every order must have ended and settled
 PROGRESS_EVERY_S: Final = 0.25
 FEED_WATCHERS: Final = 2
-PORTS: Final = range(20_000, 30_000)
-"""Not those that the system gives to connections: a client that tries again and again would once connect to itself."""
-
 SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 
 ProgressListener = Callable[[Progress], None]
 
 
 async def run_live(plan: LivePlan, clock: Clock, on_progress: ProgressListener) -> LiveReport:
-    """Run the ordeal. No process of it is left afterwards, however it ends: cancelled, or by Ctrl-C or SIGTERM.
+    """The ordeal of one engine, or with a `ClusterPlan` of a cluster. Raises `ValkeyMissingError`.
 
-    These two raise `KeyboardInterrupt` when everything has been stopped. The folder with database and log is removed,
-    unless there are violations. Traffic goes to 127.0.0.1 only.
+    No process of it is left afterwards, however it ends: cancelled, or by Ctrl-C or SIGTERM. These two raise
+    `KeyboardInterrupt` when everything has been stopped. The folder with database and logs is removed, unless there
+    are violations. Traffic goes to 127.0.0.1 only.
     """
     folder = _new_folder()
     kept = False
@@ -70,17 +67,14 @@ class _Ordeal:
         self._clock = clock
         self._on_progress = on_progress
         self._folder = folder
-        self._data_dir = folder / "data"
         self._tally = Tally()
-        self._engine = EngineProcess(
-            self._data_dir, _free_port(plan.seed), plan.seed, folder / "engine.log", clock, self._tally
-        )
-        self._database = DatabaseProcess(self._data_dir, clock)
-        self._asking = Asking(self._engine.url, clock)
-        self._world = World(self._engine.url, plan.seed, clock, self._tally)
-        self._clients = Clients(self._engine.url, plan.seed, plan.orders_max, clock, self._tally, self._world)
+        self._system = system = _system(plan, folder, clock, self._tally)
+        self._strikes = system.strikes()
+        self._asking = Asking(system.urls, clock)
+        self._world = World(system.urls, plan.seed, clock, self._tally)
+        self._clients = Clients(system.urls, plan.seed, plan.orders_max, clock, self._tally, self._world)
         self._feeds = [
-            FeedWatcher(self._engine.url, clock, random.Random(f"{plan.seed} feed {number}"), self._tally)  # noqa: S311
+            FeedWatcher(system.urls, clock, random.Random(f"{plan.seed} feed {number}"), self._tally)  # noqa: S311
             for number in range(FEED_WATCHERS)
         ]
         self._phase = "starting"
@@ -88,7 +82,7 @@ class _Ordeal:
 
     async def run(self) -> LiveReport:
         began_s = self._clock.monotonic()
-        tasks = [asyncio.create_task(self._engine.keep()), asyncio.create_task(self._tell_progress())]
+        tasks = [asyncio.create_task(self._system.keep()), asyncio.create_task(self._tell_progress())]
         try:
             trial = asyncio.create_task(self._trial())
             tasks.append(trial)
@@ -100,15 +94,14 @@ class _Ordeal:
         finally:
             await _cancel(*tasks[1:])
             self._clients.stop()
-            await self._engine.stop()
+            await self._system.stop()
             await _cancel(*tasks)
-            await self._database.stop()
-        for line in self._engine.defects():
+        for line in self._system.defects():
             self._tally.findings.that("the engine's log speaks of no defect", False, line)
         return self._report(self._clock.monotonic() - began_s)
 
     async def _trial(self) -> None:
-        await self._engine.until_ready()
+        await self._system.until_ready()
         self._load_began_s = self._clock.monotonic()
         self._enter("under fire")
         feeds = [asyncio.create_task(feed.run()) for feed in self._feeds]
@@ -131,48 +124,29 @@ class _Ordeal:
 
     async def _fire(self) -> None:
         """Let the blows fall at their moments. Some last, and others fall meanwhile."""
-        planned = schedule(self._plan.seed, self._plan.seconds, self._plan.kills)
         async with asyncio.TaskGroup() as group:
-            for blow in planned:
-                await self._sleep_until(blow.at_s)
-                striking = group.create_task(self._strike(blow))
-                if blow.blow is Blow.DATABASE_FREEZE:
-                    await striking  # with a kill in the midst, nobody would be left to answer late
+            for strike in self._strikes:
+                await self._sleep_until(strike.at_s)
+                striking = group.create_task(self._let_fall(strike))
+                if strike.alone:
+                    await striking
             await self._sleep_until(self._plan.seconds)
 
-    async def _strike(self, planned: Planned) -> None:
+    async def _let_fall(self, strike: Strike) -> None:
+        self._tally.blows[strike.blow] += 1
+        self._tally.last_blow = strike.blow
         try:
-            await self._let_fall(planned)
+            await strike.fall()
         except (TimeoutError, EngineFailedError) as error:
-            told = f"{planned.blow}: {error or 'there was nothing to hit'}"
+            told = f"{strike.blow}: {error or 'there was nothing to hit'}"
             self._tally.findings.that("engine and database come back", False, told)
-
-    async def _let_fall(self, planned: Planned) -> None:
-        self._tally.blows[planned.blow] += 1
-        self._tally.last_blow = planned.blow
-        match planned.blow:
-            case Blow.KILL:
-                await self._engine.kill()
-            case Blow.DRAIN:
-                await self._engine.drain()
-            case Blow.PAUSE:
-                await self._engine.pause(planned.lasts_s)
-            case Blow.DATABASE_KILL:
-                await self._database.kill()
-            case Blow.DATABASE_FREEZE:
-                await self._engine.until_ready()
-                await self._database.freeze(planned.lasts_s)
-            case Blow.DATABASE_RESTART:
-                await self._database.restart()
-            case Blow.DATABASE_SLOW_RESTART:
-                await self._database.restart_slowly(planned.lasts_s)
 
     async def _heal(self, load: "asyncio.Task[None]") -> None:
         """Nothing is broken any more: everything must come to its end."""
         waiting_for = "the engine's readiness"
         try:
             async with asyncio.timeout(HEAL_MAX_S):
-                await self._engine.until_ready()
+                await self._system.until_ready()
                 await self._asking.ask("PATCH", "/api/sim/faults", dict.fromkeys(FAULTS, 0))
                 await self._asking.ask("DELETE", "/api/deadman")
                 self._clients.closing = True
@@ -192,14 +166,14 @@ class _Ordeal:
     async def _check(self) -> None:
         await self._asking.look()
         views = self._asking.views
-        log = await read_log(self._engine.url, self._asking.events)
+        log = await read_log(self._system.urls[0], self._asking.events)
         histories = check_log(self._tally.findings, log)
         check_intents(self._tally.findings, self._clients.intents, histories, views)
         check_kinds(self._tally.findings, histories, views)
         self._tally.firings.update(event.seen.fired_by for event in log if event.seen.fired_by is not None)
         check_status_watchers(self._tally.findings, self._clients.watchers, histories)
         check_feed_watchers(self._tally.findings, self._feeds, log)
-        found = await audit(self._data_dir)
+        found = await self._system.audit()
         self._tally.findings.that("the audit finds nothing", not found, "; ".join(found))
 
     async def _sleep_until(self, at_s: float) -> None:
@@ -237,6 +211,7 @@ class _Ordeal:
             seconds=round(seconds, 1),
             blows=dict(tally.blows),
             failed_starts=tally.failed_starts,
+            fenced=tally.fenced,
             longest_start_s=round(tally.longest_start_s, 2),
             longest_without_acceptance_s=round(tally.longest_without_acceptance_s, 2),
             orders=tally.accepted,
@@ -283,6 +258,12 @@ def _interruptible() -> Generator[None]:
             loop.remove_signal_handler(each)
 
 
+def _system(plan: LivePlan, folder: Path, clock: Clock, tally: Tally) -> System:
+    if isinstance(plan, ClusterPlan):
+        return Cluster(plan, folder, clock, tally)
+    return EngineAlone(plan, folder, clock, tally)
+
+
 def _new_folder() -> Path:
     folder = Path(tempfile.mkdtemp(prefix="bestex-torture-"))
     folder.chmod(0o755)  # PostgreSQL passes it under another account when this process is root
@@ -293,15 +274,3 @@ async def _cancel(*tasks: "asyncio.Task[None]") -> None:
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
-
-
-def _free_port(seed: int) -> int:
-    chance = random.Random(f"{seed} port of {os.getpid()}")  # noqa: S311 - needs no secrecy
-    while True:
-        port = chance.choice(PORTS)
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return port

@@ -13,6 +13,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake
 
 from bestex.domain.lifecycle import ENDS, UNFILLED, Status
+from bestex.ordeal.doors import Doors
 from bestex.ordeal.report import Tally
 from bestex.ports import Clock
 
@@ -57,11 +58,11 @@ def seen_of(update: dict[str, Any]) -> Seen:
 class StatusWatcher:
     """Watches one order to its end."""
 
-    def __init__(self, url: str, order_id: str, clock: Clock, chance: random.Random, tally: Tally) -> None:
+    def __init__(self, urls: Sequence[str], order_id: str, clock: Clock, chance: random.Random, tally: Tally) -> None:
         self.order_id = order_id
         self.seen: list[Seen] = []
         self.complete = False
-        self._address = f"ws{url.removeprefix('http')}/api/orders/{order_id}/status"
+        self._doors = Doors(urls, chance.randrange(len(urls)))
         self._clock = clock
         self._chance = chance
         self._tally = tally
@@ -85,7 +86,10 @@ class StatusWatcher:
         """One connection, resumed behind what was seen."""
         after = self.seen[-1].seq if self.seen else 0
         async with connect(
-            f"{self._address}?after={after}", open_timeout=OPEN_TIMEOUT_S, close_timeout=1, proxy=None
+            f"{self._doors.next_socket()}/api/orders/{self.order_id}/status?after={after}",
+            open_timeout=OPEN_TIMEOUT_S,
+            close_timeout=1,
+            proxy=None,
         ) as socket:
             try:
                 async for message in socket:
@@ -106,9 +110,9 @@ class StatusWatcher:
 class FeedWatcher:
     """Watches the events of all orders, from the log's first on."""
 
-    def __init__(self, url: str, clock: Clock, chance: random.Random, tally: Tally) -> None:
+    def __init__(self, urls: Sequence[str], clock: Clock, chance: random.Random, tally: Tally) -> None:
         self.seen: list[Logged] = []
-        self._url = url
+        self._doors = Doors(urls, chance.randrange(len(urls)))
         self._clock = clock
         self._chance = chance
         self._tally = tally
@@ -131,7 +135,7 @@ class FeedWatcher:
         headers = {"Last-Event-ID": str(last)}
         async with (
             httpx.AsyncClient(trust_env=False, timeout=timeout) as http,
-            http.stream("GET", f"{self._url}/api/events", headers=headers) as answer,
+            http.stream("GET", f"{self._doors.next()}/api/events", headers=headers) as answer,
         ):
             if answer.status_code == 422:
                 self._tally.findings.that("the feed is the log", False, f"it has no position {last}, which it sent")

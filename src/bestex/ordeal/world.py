@@ -1,6 +1,7 @@
 """What moves around the clients: the price, new pools, and a dead man's switch that is armed and renewed."""
 
 import random  # noqa: TID251 - only ever seeded, never ambient
+from collections.abc import Sequence
 from contextlib import suppress
 from decimal import Decimal
 from typing import Final
@@ -8,6 +9,7 @@ from typing import Final
 import httpx
 import msgspec
 
+from bestex.ordeal.doors import Doors
 from bestex.ordeal.report import Tally
 from bestex.ordeal.watchers import OPEN_TIMEOUT_S
 from bestex.ports import Clock
@@ -41,9 +43,9 @@ class _Launched(msgspec.Struct):
 class World:
     """The simulated world of one ordeal, from outside."""
 
-    def __init__(self, url: str, seed: int, clock: Clock, tally: Tally) -> None:
+    def __init__(self, urls: Sequence[str], seed: int, clock: Clock, tally: Tally) -> None:
         self.price: Decimal | None = None  # USDC for one SOL; None: not known yet
-        self._url = url
+        self._doors = Doors(urls)
         self._clock = clock
         self._tally = tally
         self._chance = random.Random(f"{seed} world")  # noqa: S311 - needs repetition, not secrecy
@@ -53,7 +55,7 @@ class World:
     async def run(self) -> None:
         """Let things happen until cancelled. What the engine does not answer has not happened, or has: all the same."""
         timeout = httpx.Timeout(ANSWER_TIMEOUT_S, connect=OPEN_TIMEOUT_S)
-        async with httpx.AsyncClient(base_url=self._url, trust_env=False, timeout=timeout) as http:
+        async with httpx.AsyncClient(trust_env=False, timeout=timeout) as http:
             while True:
                 with suppress(httpx.TransportError):
                     await self._happen(http)
@@ -65,25 +67,30 @@ class World:
             chance.random() < each for each in (RENEW_CHANCE, LAUNCH_CHANCE, MIGRATION_CHANCE)
         )
         percent = round(chance.uniform(-MOVE_PERCENT, MOVE_PERCENT) - self._moved_percent * PULL, 3)
-        if renewed and (await http.post("/api/deadman", json={"seconds": SWITCH_S, "keepStops": True})).is_success:
+        if renewed and (await self._post(http, "/api/deadman", {"seconds": SWITCH_S, "keepStops": True})).is_success:
             self._tally.world["dead man's switch armed or renewed"] += 1
-        if (await http.post("/api/sim/price", json={"pair": PAIR, "percent": percent})).is_success:
+        if (await self._post(http, "/api/sim/price", {"pair": PAIR, "percent": percent})).is_success:
             self._tally.world["price moved"] += 1
             self._moved_percent += percent
-        if launches and (answer := await http.post("/api/sim/launch", json={})).is_success:
+        if launches and (answer := await self._post(http, "/api/sim/launch", {})).is_success:
             self._tally.world["token launched"] += 1
             self._mint = msgspec.json.decode(answer.content, type=_Launched).mint
         if (
             migrates
             and self._mint is not None
-            and (await http.post("/api/sim/migrate", json={"mint": self._mint})).is_success
+            and (await self._post(http, "/api/sim/migrate", {"mint": self._mint})).is_success
         ):
             self._tally.world["pool migrated"] += 1
         await self._look(http)
 
+    async def _post(self, http: httpx.AsyncClient, path: str, json: object) -> httpx.Response:
+        return await http.post(f"{self._doors.next()}{path}", json=json)
+
     async def _look(self, http: httpx.AsyncClient) -> None:
         """Learn the price."""
-        answer = await http.get("/api/quotes", params={"tokenIn": "SOL", "tokenOut": "USDC", "amount": "1"})
+        answer = await http.get(
+            f"{self._doors.next()}/api/quotes", params={"tokenIn": "SOL", "tokenOut": "USDC", "amount": "1"}
+        )
         if answer.is_success:
             quotes = msgspec.json.decode(answer.content, type=_Quotes).quotes
             self.price = max((each.amount_out for each in quotes if each.amount_out is not None), default=self.price)

@@ -70,7 +70,7 @@ async def test_the_first_line_says_what_the_export_is_of() -> None:
     day = records()
     assert json.loads((await lines_of(day))[0]) == {
         "type": "header",
-        "format": 1,
+        "format": 2,
         "journalId": day.last.journal_id,
         "headPosition": 11,
         "headHash": day.last.hash.hex(),

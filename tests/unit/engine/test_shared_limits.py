@@ -74,12 +74,12 @@ class SlowJournal(MemoryJournal):
         self.away = False
         self.asked: list[int | None] = []  # how much room for watched orders
 
-    async def reserve_room(self, bounds: Room, watched_max: int | None) -> Reservation:
+    async def reserve_room(self, bounds: Room, watched_max: int | None, held: Room) -> Reservation:
         if self.away:
             raise JournalUnavailableError("away")
         self.asked.append(watched_max)
         await self._waits.here()
-        room = await super().reserve_room(bounds, watched_max)
+        room = await super().reserve_room(bounds, watched_max, held)
         await self._waits.here()
         return room
 
@@ -149,7 +149,7 @@ MOVES: st.SearchStrategy[Moves] = st.lists(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(MOVES, st.integers(1, 3))
 async def test_no_bound_is_ever_exceeded(moves: Moves, count: int) -> None:
     async with Apis(count) as apis:
@@ -198,6 +198,27 @@ async def test_orders_stored_between_a_look_and_its_answer_count_against_it() ->
         assert apis.there_are().waiting == LIMITS.waiting
 
 
+async def test_what_a_look_takes_away_is_nobody_elses_until_the_next() -> None:
+    async with Apis(2) as apis:
+        one, other = apis.each
+        apis.waits.holds = False
+        await one.limits.look()  # it has room for all
+        await other.limits.look()
+        apis.waits.holds = True
+        apis.look(0)
+        await apis.clock.settle()
+        apis.waits.let_go(0)  # it has room for a half, and does not know it
+        await apis.clock.settle()
+        answer = apis.waits.waiting.popleft()
+        apis.waits.holds = False
+        await other.limits.look()
+        for api in (one, other) * 10:
+            await api.post(MARKET)
+        answer.set_result(None)
+
+        assert apis.there_are().waiting == LIMITS.waiting
+
+
 async def test_the_bounds_are_used_to_the_last_order_by_whoever_gets_it() -> None:
     async with Apis(3) as apis:
         apis.waits.holds = False
@@ -211,7 +232,7 @@ async def test_the_bounds_are_used_to_the_last_order_by_whoever_gets_it() -> Non
         assert apis.there_are() == Room(5, 5, 4)
         for _ in range(3):
             apis.execute_one(ends=False)
-        for which in [*range(3)] * 4:
+        for which in [*range(3)] * 8:
             apis.look(which)
             await apis.clock.settle()
             apis.post(which, MARKET)

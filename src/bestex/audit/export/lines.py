@@ -4,10 +4,13 @@ from typing import Final
 
 import msgspec
 
-from bestex.audit.evidence import LedgerAdjustment, LedgerBalance, LedgerTransaction, LogRow, OrderImage
+from bestex.audit.evidence import Checkpoint, LedgerAdjustment, LedgerBalance, LedgerTransaction, LogRow, OrderImage
 
-FORMAT: Final = 1
-"""The version of the format that this release writes and reads."""
+FORMAT: Final = 2
+"""The version of the format that this release writes."""
+
+READABLE: Final = (1, 2)
+"""Those that it reads. In the first nothing was archived."""
 
 
 class Line(msgspec.Struct, frozen=True, rename="camel", tag_field="type", gc=False):
@@ -21,6 +24,26 @@ class Header(Line, frozen=True, tag="header"):
     head_hash: str  # hexadecimal
     exported_at: str  # RFC 3339
     ledger: bool  # whether the lines of a ledger follow
+    archive: bool = False  # the log up to headPosition, and the rows of those orders alone that left with it
+
+
+class CheckpointLine(Line, frozen=True, tag="checkpoint"):
+    """The archive before: the log goes on behind its position; of the rows up to there some are here."""
+
+    number: int
+    position: int
+    hash: str  # hexadecimal
+    at_us: int
+    file: str
+    size: int
+    digest: str  # hexadecimal
+    kept_rows: int | None
+    kept_hash: str | None
+    forgotten_to: str | None
+
+
+class ArchivedLine(Line, frozen=True, tag="archived"):
+    order_id: str
 
 
 class LogLine(Line, frozen=True, tag="log"):
@@ -82,11 +105,54 @@ class End(Line, frozen=True, tag="end"):
     adjustments: int
     balances: int
     orders: int
+    archived: int = 0
 
 
-AnyLine = Header | LogLine | TransactionLine | AdjustmentLine | BalanceLine | OrderLine | End
-SECTIONS: Final = (Header, LogLine, TransactionLine, AdjustmentLine, BalanceLine, OrderLine, End)
+AnyLine = (
+    Header | CheckpointLine | ArchivedLine | LogLine | TransactionLine | AdjustmentLine | BalanceLine | OrderLine | End
+)
+SECTIONS: Final = (
+    Header,
+    CheckpointLine,
+    ArchivedLine,
+    LogLine,
+    TransactionLine,
+    AdjustmentLine,
+    BalanceLine,
+    OrderLine,
+    End,
+)
 """The order in which the kinds of lines stand."""
+
+
+def checkpoint_line(checkpoint: Checkpoint) -> CheckpointLine:
+    return CheckpointLine(
+        checkpoint.number,
+        checkpoint.position,
+        checkpoint.hash.hex(),
+        checkpoint.at_us,
+        checkpoint.file,
+        checkpoint.size,
+        checkpoint.digest.hex(),
+        checkpoint.kept_rows,
+        checkpoint.kept_hash.hex() if checkpoint.kept_hash is not None else None,
+        checkpoint.forgotten_to,
+    )
+
+
+def checkpoint_of(line: CheckpointLine) -> Checkpoint:
+    return Checkpoint(
+        line.number,
+        line.position,
+        bytes.fromhex(line.hash),
+        line.at_us,
+        line.file,
+        line.size,
+        bytes.fromhex(line.digest),
+        line.kept_rows,
+        bytes.fromhex(line.kept_hash) if line.kept_hash is not None else None,
+        line.forgotten_to,
+    )
 
 
 def log_line(row: LogRow) -> LogLine:

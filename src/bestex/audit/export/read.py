@@ -7,6 +7,7 @@ import msgspec
 
 from bestex.audit.evidence import (
     UNREADABLE,
+    Checkpoint,
     Counts,
     Evidence,
     JournalHead,
@@ -17,17 +18,20 @@ from bestex.audit.evidence import (
     OrderImage,
 )
 from bestex.audit.export.lines import (
-    FORMAT,
+    READABLE,
     SECTIONS,
     AdjustmentLine,
     AnyLine,
+    ArchivedLine,
     BalanceLine,
+    CheckpointLine,
     End,
     Header,
     Line,
     LogLine,
     OrderLine,
     TransactionLine,
+    checkpoint_of,
     ledger_adjustment,
     ledger_balance,
     ledger_transaction,
@@ -50,7 +54,11 @@ def read_export(lines: Iterable[bytes]) -> Evidence:
     """The evidence in an export's lines, read as the audit goes on. Raises `ExportError`, also while it is read."""
     reader = _Reader(lines)
     header = reader.header()
+    checkpoint = reader.checkpoint()
     return Evidence(
+        checkpoint=checkpoint,
+        archived=lambda: _Batches(reader.section(ArchivedLine, _order_id)),
+        is_archive=header.archive,
         journal=_ExportedJournal(header, reader),
         ledger=_ExportedLedger(reader) if header.ledger else None,
         stated=reader.end,
@@ -70,10 +78,16 @@ class _Reader:
         first = self._peek()
         if not isinstance(first, Header):
             raise ExportError("line 1 is not the header of an export")
-        if first.format != FORMAT:
-            raise ExportError(f"line 1: the export's format is {first.format}; this release reads {FORMAT}")
+        if first.format not in READABLE:
+            raise ExportError(f"line 1: the export's format is {first.format}; this release reads {READABLE[-1]}")
         self._next = None
         return first
+
+    def checkpoint(self) -> Checkpoint | None:
+        """The checkpoint behind the header, where there is one."""
+        for [checkpoint] in self.section(CheckpointLine, checkpoint_of):
+            return checkpoint
+        return None
 
     def section(self, kind: type[L], convert: Callable[[L], R]) -> Iterator[list[R]]:
         """The lines of one kind that stand next, in batches."""
@@ -97,7 +111,7 @@ class _Reader:
         extra = next(self._lines, b"")
         if extra.strip():
             raise ExportError(f"line {self._number + 1} stands behind the export's end")
-        return Counts(end.log, end.transactions, end.adjustments, end.balances, end.orders)
+        return Counts(end.log, end.transactions, end.adjustments, end.balances, end.orders, end.archived)
 
     def _peek(self) -> AnyLine:
         if self._next is None:
@@ -173,6 +187,10 @@ class _Batches(Generic[R]):
         for batch in self._batches:
             return batch
         raise StopAsyncIteration
+
+
+def _order_id(line: ArchivedLine) -> str:
+    return line.order_id
 
 
 def _article(line: Line) -> str:

@@ -29,8 +29,15 @@ async def write_export(
         head.hash.hex(),
         exported_at,
         ledger=ledger is not None,
+        archive=evidence.is_archive,
     )
     write(_encoded([header]))
+    if evidence.checkpoint is not None:
+        write(_encoded([lines.checkpoint_line(evidence.checkpoint)]))
+    if evidence.archived is not None:
+        async for ids in evidence.archived():
+            write(_encoded(map(lines.ArchivedLine, ids)))
+            counts.archived += len(ids)
     async for rows in evidence.journal.log():
         write(_encoded(map(lines.log_line, rows)))
         counts.log += len(rows)

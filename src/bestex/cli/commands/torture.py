@@ -1,4 +1,4 @@
-"""`bestex torture`: the deterministic simulation, and with --live the real engine under real kills."""
+"""`bestex torture`: the deterministic simulation, and with --live or --cluster the real engine under real kills."""
 
 import os
 from enum import StrEnum
@@ -11,6 +11,11 @@ from bestex.cli.session import AsJson
 
 VIOLATED: Final = 1
 """The exit code when an invariant did not hold."""
+
+
+class Queue(StrEnum):
+    POSTGRES = "postgres"
+    BULLMQ = "bullmq"
 
 
 class CrashAt(StrEnum):
@@ -50,8 +55,19 @@ def torture(
     live: Annotated[
         bool, typer.Option("--live", help="The real engine instead: a bestex serve under load, killed with -9.")
     ] = False,
-    seconds: Annotated[int, typer.Option(min=1, max=86_400, help="With --live: how long it is under fire.")] = 120,
-    kills: Annotated[int, typer.Option(min=0, help="With --live: how often the engine is killed.")] = 20,
+    cluster: Annotated[
+        bool,
+        typer.Option("--cluster", help="Many processes instead: apis, workers, watchers and simnet over one database."),
+    ] = False,
+    seconds: Annotated[
+        int, typer.Option(min=1, max=86_400, help="With --live or --cluster: how long it is under fire.")
+    ] = 120,
+    kills: Annotated[
+        int, typer.Option(min=0, help="With --live or --cluster: how often a process is killed with -9.")
+    ] = 20,
+    queue: Annotated[
+        Queue, typer.Option(help="With --cluster: what tells workers of orders. bullmq needs a Valkey or Redis server.")
+    ] = Queue.POSTGRES,
     as_json: AsJson = False,
 ) -> None:
     """Run the whole engine in simulated worlds that break all that can break, and check what must hold.
@@ -59,10 +75,13 @@ def torture(
     Each run repeats exactly from its seed. Needs no engine and no database. Exit code 1 when an invariant did not hold.
 
     With --live: loads a bestex serve of its own, kills it and PostgreSQL at random moments, and checks everything.
+
+    With --cluster: the same with apis, workers, watchers and simnet, killed, and stopped for so long that others take
+    over what they hold.
     """
-    _check_options(context, live)
-    if live:
-        _live(seed, seconds, kills, as_json)
+    _check_options(context, live, cluster)
+    if live or cluster:
+        _real(cluster, queue, seed, seconds, kills, as_json)
     from bestex.cli.terminal import Terminal
     from bestex.cli.torturing import Torture
     from bestex.simulation.faults import chosen_faults
@@ -93,34 +112,52 @@ def torture(
 
 
 _SIMULATED: Final = ("seeds", "orders", "faults", "crash_at", "point", "first_seed", "jobs")
-_LIVE: Final = ("seconds", "kills")
+_REAL: Final = ("seconds", "kills")
+_CLUSTER: Final = ("queue",)
 
 
-def _check_options(context: typer.Context, live: bool) -> None:
+def _check_options(context: typer.Context, live: bool, cluster: bool) -> None:
     """`BadParameter` for what would be ignored."""
     sources = {name: context.get_parameter_source(name) for name in context.params}
     given = {name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"}
-    for name in _SIMULATED if live else _LIVE:
+    if live and cluster:
+        raise typer.BadParameter("goes without --live", param_hint="--cluster")
+    without = "goes without --cluster" if cluster else "goes without --live"
+    ignored = (
+        dict.fromkeys(_SIMULATED, without) if live or cluster else dict.fromkeys(_REAL, "goes with --live or --cluster")
+    )
+    if not cluster:
+        ignored |= dict.fromkeys(_CLUSTER, "goes with --cluster")
+    for name, told in ignored.items():
         if name in given:
-            option = f"--{name.replace('_', '-')}"
-            raise typer.BadParameter("goes without --live" if live else "goes with --live", param_hint=option)
+            raise typer.BadParameter(told, param_hint=f"--{name.replace('_', '-')}")
     if {"seed", "seeds"} <= given or {"seed", "first_seed"} <= given:
         raise typer.BadParameter("is one seed alone: leave --seeds and --first-seed out", param_hint="--seed")
 
 
-def _live(seed: int | None, seconds: int, kills: int, as_json: bool) -> NoReturn:
+def _real(cluster: bool, queue: Queue, seed: int | None, seconds: int, kills: int, as_json: bool) -> NoReturn:
     from bestex.ambient import SystemIds
+    from bestex.cli.errors import CommandError
     from bestex.cli.ordeals import run_ordeal
     from bestex.cli.terminal import Terminal
-    from bestex.ordeal import LivePlan
+    from bestex.ordeal import ClusterPlan, LivePlan, ValkeyMissingError
+    from bestex.ordeal import Queue as QueueOfPlan
 
+    terminal = Terminal(as_json=as_json)
     try:
         chosen = int.from_bytes(SystemIds().entropy()[:4], "big") if seed is None else seed
-        plan = LivePlan(seed=chosen, seconds=seconds, kills=kills)
+        plan = (
+            ClusterPlan(seed=chosen, seconds=seconds, kills=kills, queue=QueueOfPlan(queue.value))
+            if cluster
+            else LivePlan(seed=chosen, seconds=seconds, kills=kills)
+        )
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
     try:
-        held = run_ordeal(plan, Terminal(as_json=as_json))
+        held = run_ordeal(plan, terminal)
+    except ValkeyMissingError as error:
+        terminal.fail(CommandError(str(error), ExitCode.REFUSED))
+        raise typer.Exit(ExitCode.REFUSED) from None
     except KeyboardInterrupt:
         raise typer.Exit(ExitCode.INTERRUPTED) from None
     raise typer.Exit(ExitCode.DONE if held else VIOLATED)

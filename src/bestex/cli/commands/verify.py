@@ -36,6 +36,14 @@ def verify(
             show_default="of a database: BESTEX_HEAD_FILE, else in the data folder",
         ),
     ] = None,
+    archives: Annotated[
+        Path | None,
+        typer.Option(
+            file_okay=False,
+            metavar="FOLDER",
+            help="Check the archives in it, too: one log from its start.",
+        ),
+    ] = None,
     data_dir: DataDir = None,
     database_url: DatabaseUrl = None,
     as_json: AsJson = False,
@@ -46,6 +54,8 @@ def verify(
     """
     if export is not None and (data_dir is not None or database_url is not None):
         raise typer.BadParameter("an export needs no database", param_hint="--export")
+    if export is not None and archives is not None:
+        raise typer.BadParameter("an export is checked alone", param_hint="--export")
 
     def work(terminal: "Terminal") -> ExitCode:
         from bestex.auditing import verify_database, verify_export
@@ -53,14 +63,14 @@ def verify(
 
         with reading_bar(terminal.err) as on_progress:
             if export is None:
-                verification = verify_database(_given(data_dir, database_url), head, on_progress)
+                verification = verify_database(given(data_dir, database_url), head, on_progress, archives)
             else:
                 with export.open("rb") as file:
                     verification = verify_export(file, head, on_progress)
         _show(terminal, verification)
         return ExitCode.DONE if verification.report.clean else ExitCode.VIOLATIONS
 
-    _run(work, as_json)
+    run_offline(work, as_json)
 
 
 def export(
@@ -85,17 +95,17 @@ def export(
 
         with reading_bar(terminal.err) as on_progress:
             if out is None:
-                export_database(_given(data_dir, database_url), sys.stdout.buffer.write, on_progress)
+                export_database(given(data_dir, database_url), sys.stdout.buffer.write, on_progress)
                 sys.stdout.buffer.flush()
                 return
             with whole_file(out, overwrite=force) as write:
-                counts = export_database(_given(data_dir, database_url), write, on_progress)
+                counts = export_database(given(data_dir, database_url), write, on_progress)
         terminal.note(f"{out}: {counts.log:,} events of {counts.orders:,} orders, {counts.transactions:,} transactions")
 
-    _run(work, as_json=False)
+    run_offline(work, as_json=False)
 
 
-def _given(data_dir: Path | None, database_url: str | None) -> dict[str, object]:
+def given(data_dir: Path | None, database_url: str | None) -> dict[str, object]:
     """The settings that options name. A folder that is named goes before the environment's DATABASE_URL."""
     given: dict[str, object] = {}
     if data_dir is not None:
@@ -105,8 +115,9 @@ def _given(data_dir: Path | None, database_url: str | None) -> dict[str, object]
     return given
 
 
-def _run(work: "Callable[[Terminal], ExitCode | None]", as_json: bool) -> None:
+def run_offline(work: "Callable[[Terminal], ExitCode | None]", as_json: bool) -> None:
     """Do the work, and end with its exit code or its error's."""
+    from bestex.archiving.archiver import ArchiveError
     from bestex.audit.export.read import ExportError
     from bestex.auditing import AuditImpossibleError, DatabaseUnreachableError
     from bestex.cli.errors import CommandError
@@ -118,7 +129,7 @@ def _run(work: "Callable[[Terminal], ExitCode | None]", as_json: bool) -> None:
     except CommandError as error:
         exit_code = error.exit_code
         terminal.fail(error)
-    except (AuditImpossibleError, ExportError, OSError) as error:
+    except (AuditImpossibleError, ArchiveError, ExportError, OSError) as error:
         exit_code = ExitCode.UNAVAILABLE if isinstance(error, DatabaseUnreachableError) else ExitCode.REFUSED
         terminal.fail(CommandError(str(error), exit_code))
     except KeyboardInterrupt:

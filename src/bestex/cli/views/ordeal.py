@@ -33,7 +33,7 @@ def ordeal_view(report: LiveReport) -> RenderableType:
     else:
         parts += [styled(each, "bold red") for each in report.violations]
         if report.kept is not None:
-            parts.append(styled(f"database and log are kept in {report.kept}", "yellow"))
+            parts.append(styled(f"database and logs are kept in {report.kept}", "yellow"))
     return Group(*parts)
 
 
@@ -52,6 +52,7 @@ def _facts(report: LiveReport) -> Table:
     facts.add_row("watchers", f"{report.watchers:,}, connected again {report.reconnects:,} times")
     facts.add_row("silence", f"{report.longest_without_acceptance_s:.1f} s at most without an accepted order")
     facts.add_row("starts", f"the longest took {report.longest_start_s:.1f} s, {report.failed_starts} failed")
+    facts.add_row("taken for dead", f"{report.fenced} times a process ended because others had taken its place")
     facts.add_row("took", f"{report.seconds:.0f} s")
     return facts
 

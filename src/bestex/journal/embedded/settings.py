@@ -19,7 +19,7 @@ _SETTINGS = {
     "listen_addresses": "",
     "port": str(PORT),
     "unix_socket_permissions": "0700",
-    "max_connections": "50",
+    "max_connections": "100",  # 12 for each of several processes over this server, see docs/how-to/size-a-deployment.md
     # Thousands of small commits a second, in groups: few and even checkpoints. 2 GB of WAL is also the bound
     # of what a crash recovery has to read. WAL compression stays off: the wheel is built without lz4, and
     # pglz costs more CPU than the bytes are worth.

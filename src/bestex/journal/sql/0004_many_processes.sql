@@ -36,9 +36,12 @@ create table bestex.intake_room (
 -- Reserve room for one engine, in place of what it had: of what is left of each bound its share among the engines that
 -- reserve, and never more than the others have not reserved. What was counted and what is reserved together never exceed
 -- a bound: an order that is stored later than the count is covered by its engine's reservation, which is still there.
+-- p_held_* is what the engine may still use, or is storing, until it has the answer: so much stays reserved till it asks
+-- again, though it gets less.
 -- With p_watched_max null its room for watched orders stays, and they are not counted: that may take long.
 create function bestex.reserve_room(
-    p_engine uuid, p_waiting integer, p_open integer, p_watched integer, p_watched_max integer, p_lasts interval,
+    p_engine uuid, p_waiting integer, p_open integer, p_watched integer, p_watched_max integer,
+    p_held_waiting integer, p_held_open integer, p_held_watched integer, p_lasts interval,
     out waiting integer, out open integer, out watched integer,
     out there_wait integer, out there_are_open integer, out there_are_watched integer
 )
@@ -83,6 +86,10 @@ begin
     room := p_open - there_are_open;
     open := greatest(0, least(ceil(room / (others.engines + 1.0)), room - others.open));
 
+    -- An order takes one of each: two engines must not have one each of the last.
+    waiting := least(waiting, open);
+    open := waiting;
+
     watched := mine.watched;
     if p_watched_max is not null then
         select count(*) into there_are_watched from (select from orders where resting limit p_watched) o;
@@ -91,7 +98,8 @@ begin
     end if;
 
     update intake_room r
-       set waiting = reserve_room.waiting, open = reserve_room.open, watched = reserve_room.watched
+       set waiting = greatest(reserve_room.waiting, p_held_waiting), open = greatest(reserve_room.open, p_held_open),
+           watched = greatest(reserve_room.watched, p_held_watched)
      where r.engine_id = p_engine;
 end
 $$;

@@ -5,7 +5,7 @@
 --   an order's events side by side and in order. What is missing at the end of n_view, n_unfilled, n_parent,
 --   n_carrier, u_view, u_unfilled, u_takes, u_pair, u_run_after, u_fence, u_fence_epoch and e_sealed is null.
 -- An order is refused when it has moved on or its lease is another's ('moved'), when its idempotency key or
--- client order id is taken ('duplicate'), or when its events do not follow the lifecycle ('illegal').
+-- client order id is taken, if by an archived order ('duplicate'), or when its events do not follow the lifecycle ('illegal').
 -- Nobody holds the lease of an order that is watched; with u_takes the engine takes it, under the next epoch.
 -- With u_pair its pair becomes another: a sniper has found what it buys.
 -- A new order with n_carrier is a companion of that order's rows: it is stored only if they are ('carrier'), and
@@ -51,6 +51,7 @@ declare
     stored   integer;
     illegal  uuid[] := '{}';
     accepted text[];
+    archives boolean;
     hashes   bytea[];
 begin
     select * into writer from bestex.writers w where w.engine_id = p_engine for update;
@@ -69,7 +70,7 @@ begin
     end if;
 
     executes := writer.mode in ('inline', 'worker');
-    select position, hash into head, head_hash from bestex.log_head for update;
+    select position, hash, archived_to > 0 into head, head_hash, archives from bestex.log_head for update;
     first_position := head + 1;
     refused := '{}';
     reasons := '{}';
@@ -165,6 +166,11 @@ begin
                n_view[n]
           from generate_series(1, created) n
          where n_id[n] <> all (illegal) and (n_carrier[n] is null or n_carrier[n] <> all (refused))
+           and not (archives and (
+               exists (select from bestex.archived a where a.order_id = n_id[n])
+               or exists (select from bestex.archived a where a.caller = n_caller[n] and a.idempotency_key = n_key[n])
+               or exists (select from bestex.archived a where a.caller = n_caller[n] and a.client_order_id = n_client[n])
+           ))
         on conflict do nothing;
         get diagnostics stored = row_count;
         if stored < created then

@@ -31,16 +31,20 @@ select position, order_id, seq, status, attempt, (extract(epoch from at) * 10000
 
 -- name: feed_of
 -- A stretch of the log, read by position whatever the plan would be: "is true" keeps the ids from an index of theirs,
--- which costs a look for every one of them.
+-- which costs a look for every one of them. The inner select has them read once, not for every row.
 select position, order_id, seq, status, attempt, (extract(epoch from at) * 1000000)::bigint as at_us, detail, sealed
-  from bestex.events where position > $1 and position <= $2 and (order_id = any ($3::text::uuid[])) is true
+  from bestex.events where position > $1 and position <= $2 and (order_id = any ((select $3::text::uuid[])::uuid[])) is true
  order by position
 
 -- name: head
-select journal_id, position, hash from bestex.log_head
+select journal_id, position, hash, archived_to from bestex.log_head
 
 -- name: hash_at
+-- The last row of an archive keeps its hash.
 select hash from bestex.events where position = $1
+union all
+select hash from bestex.checkpoints where position = $1
+ limit 1
 
 -- name: halted
 select reason, cause, (extract(epoch from since) * 1000000)::bigint as since_us from bestex.halt
@@ -90,7 +94,7 @@ select count(*) from bestex.orders where resting
 
 -- name: reserve_room
 select waiting, open, watched, there_wait, there_are_open, there_are_watched
-  from bestex.reserve_room($1, $2, $3, $4, $5, $6)
+  from bestex.reserve_room($1, $2, $3, $4, $5, $6, $7, $8, $9)
 
 -- name: order
 select {shown}, lease_owner, lease_epoch from bestex.orders o where id = $1
@@ -139,7 +143,18 @@ select id, {shown} from bestex.orders o where parent_id = $1 order by id
 -- Whose the idempotency key and the client order id are.
 select id, request_hash from bestex.orders
  where caller = $1 and (idempotency_key = $2 or client_order_id = $3)
+union
+select order_id, request_hash from bestex.archived
+ where caller = $1 and (idempotency_key = $2 or client_order_id = $3)
  order by id limit 2
+
+-- name: archived
+-- What is kept of an order that left. While it is being removed, it is in both places.
+select (extract(epoch from a.accepted_at) * 1000000)::bigint as accepted_us, a.archive, c.file
+  from bestex.archived a join bestex.checkpoints c on c.number = a.archive where a.order_id = $1
+
+-- name: archived_until
+select (extract(epoch from at) * 1000000)::bigint as at_us from bestex.checkpoints order by number desc limit 1
 
 -- name: held
 -- Unsettled orders under an engine's lease, a page at a time.
