@@ -18,7 +18,7 @@ class CutPool:
         self.cut = asyncio.Event()
         self.releasing = asyncio.Event()
 
-    async def acquire(self, timeout: float) -> object:  # noqa: ASYNC109 - the driver's own name
+    async def acquire(self, timeout: float) -> object:
         return object()
 
     async def release(self, _: object) -> None:
