@@ -43,7 +43,7 @@ class Program(msgspec.Struct, frozen=True, kw_only=True):
     """What is started."""
 
     name: str  # for people: "the engine", "worker 2"
-    command: tuple[str, ...]  # of `bestex`
+    arguments: tuple[str, ...]  # of Python
     settings: Mapping[str, str]  # beside this process's environment
     ready_url: str  # answers 200 when it is ready
     shares: bool = False  # its place with others: who was silent for too long is fenced off, and ends by itself
@@ -142,9 +142,7 @@ class KeptProcess:
             self._log_began = output.tell()
             return await asyncio.create_subprocess_exec(
                 sys.executable,
-                "-m",
-                "bestex",
-                *self._program.command,
+                *self._program.arguments,
                 env=engine_environment() | dict(self._program.settings),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=output,
