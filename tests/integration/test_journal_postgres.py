@@ -595,6 +595,10 @@ async def test_the_writers_commits_wait_for_the_disk_whatever_the_database_says(
 # --- Which engine lives on the database ----------------------------------------------------------------------
 
 
+async def goes_on() -> None:
+    """What a server is met with that has lost nothing."""
+
+
 class Engines:
     """Enrolments on one database, and their signs of life."""
 
@@ -610,7 +614,7 @@ class Engines:
         return engine_id, enrolment
 
     def keep(self, enrolment: Enrolment) -> "asyncio.Task[None]":
-        self._keeping.append(asyncio.create_task(enrolment.keep()))
+        self._keeping.append(asyncio.create_task(enrolment.keep(goes_on)))
         return self._keeping[-1]
 
     async def close(self) -> None:
@@ -777,7 +781,7 @@ async def test_an_engine_whose_place_was_taken_stops_and_can_append_no_more(
     with pytest.raises(EngineFencedError):
         await journal.append(draft.fork().next(ROUTING))
     with pytest.raises(EngineFencedError):
-        await first.keep()
+        await first.keep(goes_on)
     successor = PostgresJournal(database.dsn, second_id, SystemClock())
     database.writers.start(successor)
     [lease] = await successor.claim(10)
