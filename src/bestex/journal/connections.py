@@ -23,7 +23,7 @@ LOST: Final = (
 )
 """What the driver raises when a connection is cut or cannot be had."""
 
-_SERVER_STATES: Final = ("08", "28", "3D", "53", "55", "57", "58")
+_SERVER_STATES: Final = ("08", "28", "3D", "40", "53", "55", "57", "58")
 """Classes of errors that are the server's state, not the question's fault."""
 
 
