@@ -33,7 +33,7 @@ from bestex.journal.archive import Leaving, PostgresArchive
 from bestex.ports import Clock
 
 ARCHIVE_ROWS_MAX: Final = 500_000
-"""Rows of the log behind the archive before that one archive has; what checks it needs some 300 MB for so many."""
+"""Rows of the log behind the archive before that one archive has; writing and checking so many takes some 500 MB."""
 
 BUSY_SHARE: Final = 0.5
 """Of the time in which orders are removed, how much the database works on it: the rest is for those who trade."""
