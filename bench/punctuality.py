@@ -30,14 +30,14 @@ LATEST: Final = "latest beyond its own times, ms"
 TIMES: Final = f"""
 select extract(epoch from confirmed.at - pending.at)::float8 * 1000 as whole_ms,
        (extract(epoch from confirmed.at - pending.at) * 1000
-        - (select max((quote ->> 'latencyMs')::numeric) from json_array_elements(building.detail -> 'quotes') quote)
+        - (select max((q ->> 'latencyMs')::numeric) from json_array_elements(building.detail::json -> 'quotes') q)
         - {BUILD_MS}
         - (landed.landed_us / 1000.0 - extract(epoch from submitted.at) * 1000))::float8 as beyond_ms
   from bestex.events pending
   join bestex.events building on building.order_id = pending.order_id and building.status = 'building'
   join bestex.events submitted on submitted.order_id = pending.order_id and submitted.status = 'submitted'
   join bestex.events confirmed on confirmed.order_id = pending.order_id and confirmed.status = 'confirmed'
-  join sim.transactions landed on landed.signature = submitted.detail ->> 'signature'
+  join sim.transactions landed on landed.signature = submitted.detail::json ->> 'signature'
  where pending.status = 'pending'
    and not exists (select from bestex.events earlier where earlier.order_id = confirmed.order_id
                       and earlier.status = 'confirmed' and earlier.seq < confirmed.seq)"""

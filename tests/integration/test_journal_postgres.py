@@ -802,6 +802,28 @@ async def test_the_leases_of_an_engine_last_as_long_as_its_signs_of_life(databas
     assert len(await claimer.events(draft.id)) == 1
 
 
+# --- The projection's views ---
+
+
+async def test_a_row_has_a_view_while_its_order_rests_and_once_it_is_settled(
+    database: OnPostgres, journal: PostgresJournal
+) -> None:
+    resting, executing, failed = DraftOrder(kind="limit"), DraftOrder(), DraftOrder()
+    await journal.append(resting.next(PENDING, WATCHING))
+    await journal.append(executing.next(PENDING, ROUTING))
+    await journal.append(failed.next(PENDING, Status.FAILED))
+
+    rows = await (await database.life()).fetch("select id, view from bestex.orders")
+    assert {str(row["id"]): row["view"] for row in rows} == {
+        resting.id: view_text(resting),
+        executing.id: None,
+        failed.id: view_text(failed),
+    }
+    await journal.append(resting.next(ROUTING))  # it fires, and its view changes with every event
+    assert await (await database.life()).fetchval("select count(*) from bestex.orders where view is null") == 2
+    await assert_log_is(journal, resting, executing, failed)
+
+
 # --- Large tables --------------------------------------------------------------------------------------------
 
 ROWS = 100_000

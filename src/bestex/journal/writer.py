@@ -183,6 +183,7 @@ class GroupCommitWriter:
             self._committing, self._futures = rows, None
             await self._commit(rows)
             self._committing, self._futures = (), None
+            await asyncio.sleep(0)  # what those who waited write now goes into the next commit, not the one behind it
 
     def _in_flight(self) -> "set[asyncio.Future[int]]":
         """Those who wait for the commit that is under way."""
