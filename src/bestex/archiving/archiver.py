@@ -110,9 +110,6 @@ class Archiver:
         while (checkpoint := await self._next(head, before_us)) is not None:
             archives.append(await self._remove(checkpoint))
         forgotten = await self._store.forget(keys_kept_for) if keys_kept_for is not None else 0
-        if archives or forgotten:
-            self._on_progress(Progress("tables vacuumed", 0, None))
-            await self._store.vacuum()
         return Outcome(archives, forgotten)
 
     async def _next(self, head: int, before_us: int) -> Checkpoint | None:
