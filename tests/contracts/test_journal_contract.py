@@ -709,6 +709,18 @@ async def test_having_been_reconciled_goes_before_being_behind_until_the_journal
         assert (halt.cause, halt.reason) == (stands, f"because {stands}")
 
 
+async def test_a_journal_that_is_found_behind_while_somebody_resumes_stays_halted(journal: AnyJournal) -> None:
+    await journal.halt("a look at the wallet", HaltCause.OPERATOR)
+    await journal.halt("30 rows are missing", HaltCause.JOURNAL_BEHIND)
+    await journal.resume()
+    halt = await journal.halted()
+    assert halt is not None
+    assert halt.cause is HaltCause.JOURNAL_BEHIND
+    await journal.halt("look, then resume", HaltCause.RECONCILED)
+    await journal.resume()
+    assert await journal.halted() is None
+
+
 async def test_unsettled_orders_are_counted(database: JournalDatabase) -> None:
     journal = await database.journal()
     await placed(journal)

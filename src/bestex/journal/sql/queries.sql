@@ -60,7 +60,8 @@ with halted as (
 select pg_notify('bestex_halt', '') from halted
 
 -- name: resume
-with resumed as (delete from bestex.halt returning one)
+-- Not where the journal is behind: any process may find that between another's look at the halt and this.
+with resumed as (delete from bestex.halt where cause <> 'journal_behind' returning one)
 select pg_notify('bestex_halt', '') from resumed
 
 -- name: unsettled
