@@ -28,8 +28,7 @@ VENUES = ("raydium", "meteora")
 
 @pytest.fixture(autouse=True)
 def patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The world's clock stands still between steps, the client's goes on: prices may get older than in life."""
-    monkeypatch.setattr(mirror_side, "PRICES_LIFE_S", 60.0)
+    """The world's clock stands still between steps, the client's goes on: what was told gets older than in life."""
     monkeypatch.setattr(told_landings, "TOLD_LIFE_S", 60.0)
 
 
@@ -148,8 +147,27 @@ async def test_where_things_take_time_or_go_wrong_the_venue_is_asked() -> None:
 async def test_old_prices_are_not_quoted(monkeypatch: pytest.MonkeyPatch) -> None:
     async with served() as world:
         await quoted(world.venue(), ONE_SOL)
-        monkeypatch.setattr(mirror_side, "PRICES_LIFE_S", 0.0)
+        monkeypatch.setattr(mirror_side, "PRICES_LIFE_S", -1.0)
         assert world.venue().quote_at_once(ONE_SOL) is None
+
+
+async def test_the_blockhash_is_of_the_newest_slot_that_the_chain_has_certainly_come_to() -> None:
+    async with served() as world:
+        venue = world.venue()
+        mirror = world.remote._mirror
+        quote = await quoted(venue, ONE_SOL)
+        request = world.swap_request("SOL", "USDC", quote)
+        mirror._clock = clock = FakeClock()
+        await quoted(venue, ONE_SOL)
+        prices = mirror.prices(SOL, USDC)
+        assert prices is not None
+        slots = []
+        for passed_s in (0.0, 0.004, 0.008, 0.1):
+            await clock.advance(prices.heard_at + passed_s - clock.monotonic())
+            transaction = mirror.sign(request, "raydium", quote.pool, prices)
+            assert transaction is not None
+            slots.append(transaction.blockhash_slot - prices.slot)
+        assert slots == [0, 0, 1, 24]
 
 
 async def test_without_a_connection_nothing_is_quoted_or_sent_and_with_the_next_it_is() -> None:
@@ -172,6 +190,7 @@ async def test_what_a_client_sent_is_shown_to_it_without_a_question() -> None:
             remote = await connect_simnet(f"http://127.0.0.1:{gate.port}", load_tokens(), SystemClock())
             hinted: list[str] = []
             remote.chain.on_status(hinted.extend)
+            remote._mirror._clock = world.clock
             venue = next(each for each in remote.venues if each.name == "meteora")
             transaction = await signed(world, venue)
             remote.chain.send_at_once(transaction)

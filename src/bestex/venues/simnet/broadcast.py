@@ -107,7 +107,7 @@ class Broadcast:
         session.tell(self._trading())
 
     def _trading(self) -> wire.Trading:
-        return wire.Trading(self._world.answers_at_once, self._world.key)
+        return wire.Trading(self._world.answers_at_once, self._world.key, self._world.nodes.slot_us)
 
     def _follow(self) -> None:
         followers: dict[str, list[Session]] = {}

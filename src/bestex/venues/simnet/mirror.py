@@ -22,8 +22,8 @@ from bestex.venues.simulated.market import SOL_MINT
 from bestex.venues.simulated.slots import last_valid_height
 from bestex.venues.simulated.transaction import Message, blockhash_of, sign
 
-PRICES_LIFE_S: Final = 0.2
-"""Two ticks: a blockhash of their slot is still good for most of its life."""
+PRICES_LIFE_S: Final = 0.5
+"""Five ticks: busy processes are late, and prices hardly move in so long."""
 UNUSED_S: Final = 10.0
 """A pair that nobody has traded for so long is followed no more."""
 PAIRS_MAX: Final = 256
@@ -38,6 +38,7 @@ class Prices(NamedTuple):
     sells_base: bool
     network_fee_out: int  # what landing costs, base units of the token that is bought
     slot: int  # the chain's, when they were read
+    heard_at: float  # monotonic seconds
 
 
 class _Traded:
@@ -63,6 +64,7 @@ class Mirror:
         self._clock = clock
         self._at_once = False
         self._key = b""
+        self._slot_us = 1  # as are the others, not used before it is told
         self._traded: dict[tuple[str, str], _Traded] = {}  # by the mints of base and quote token
         self._by_swap: dict[tuple[str, str], _Traded] = {}  # by the mints of what is sold and bought
         self._blockhashes: dict[int, str] = {}  # by slot
@@ -80,8 +82,8 @@ class Mirror:
             return None
         return traded.sells if token_in.mint == traded.pair.base.mint else traded.buys
 
-    def sign(self, request: SwapRequest, venue: str, pool: str, slot: int) -> SignedTransaction | None:
-        """A swap with the blockhash of `slot`, if the wallet can pay; None: ask."""
+    def sign(self, request: SwapRequest, venue: str, pool: str, prices: Prices) -> SignedTransaction | None:
+        """A swap with the newest blockhash that is known, if the wallet can pay; None: ask."""
         token_in = request.token_in
         lamports = self._wallet.held(SOL_MINT)
         held = self._wallet.held(token_in.mint)
@@ -90,6 +92,7 @@ class Mirror:
         lamports -= request.amount_in if token_in.mint == SOL_MINT else 0
         if lamports < NETWORK_FEE or held < request.amount_in:
             return None
+        slot = self._slot_now(prices)
         blockhash = self._blockhash(slot)
         message = Message(
             order_id=request.order_id,
@@ -106,10 +109,15 @@ class Mirror:
         signature, raw = sign(message, self._key)
         return SignedTransaction(signature, raw, blockhash, slot, last_valid_height(slot))
 
+    def _slot_now(self, prices: Prices) -> int:
+        """A slot that the chain has certainly come to: two clocks do not run alike, so one less than went by."""
+        passed = int((self._clock.monotonic() - prices.heard_at) * 1e6) // self._slot_us
+        return prices.slot + max(0, passed - 1)
+
     # --- What comes
 
     def told(self, news: wire.Trading) -> None:
-        self._at_once, self._key = news.at_once, news.key
+        self._at_once, self._key, self._slot_us = news.at_once, news.key, news.slot_us
 
     def ticked(self, news: wire.Ticked) -> None:
         tick = news.tick
@@ -126,8 +134,8 @@ class Mirror:
             return
         curves = {each.venue: curve_of(each) for each in tick.curves}
         in_base, in_quote = news.fees
-        traded.sells = Prices(curves, True, in_quote, tick.slot)
-        traded.buys = Prices(curves, False, in_base, tick.slot)
+        traded.sells = Prices(curves, True, in_quote, tick.slot, now)
+        traded.buys = Prices(curves, False, in_base, tick.slot, now)
 
     # --- Whose prices
 

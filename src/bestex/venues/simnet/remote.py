@@ -72,9 +72,12 @@ class RemoteVenue:
         offer = curve.offer(request.amount_in, prices.sells_base)
         if offer is None or offer.amount_out < request.min_amount_out or offer.amount_out <= 0:
             return None
-        return self._mirror.sign(request, self.name, curve.pool, prices.slot)
+        return self._mirror.sign(request, self.name, curve.pool, prices)
 
     async def build(self, request: SwapRequest) -> SignedTransaction:
+        at_once = self.build_at_once(request)
+        if at_once is not None:
+            return at_once
         connection = self._connection
         answer = connection.ask(wire.Build(connection.number(), self.name, request), VenueDownError)
         built: SignedTransaction = await answer

@@ -323,6 +323,7 @@ class Trading(msgspec.Struct, frozen=True, array_like=True, tag=28):
 
     at_once: bool  # whether they would do it at once; else they have to be asked
     key: bytes  # the paper wallet's
+    slot_us: int  # how long a slot lasts, microseconds
 
 
 News = Hello | Learn | Held | Landed | Ticked | Listed | Measured | Beat | Trading

@@ -113,6 +113,11 @@ class SimulatedChain:
         _mark(self._jumps, signature)
 
     @property
+    def slot_us(self) -> int:
+        """How long a slot lasts, microseconds."""
+        return self._slots.slot_us
+
+    @property
     def in_flight(self) -> int:
         return len(self._in_flight)
 
