@@ -24,7 +24,7 @@ OK_202: Final = b"HTTP/1.1 202"
 ACCEPTED_FRAME: Final = b'{"type":"accepted"'
 ERROR_FRAME: Final = b'{"type":"error"'
 CONFIRMED: Final = b'"status":"confirmed"'
-NOTES: Final = (b'"commitment":"finalized"', b'"commitment":"lost"')  # they may follow `confirmed`, with its status
+TX_HASH: Final = b'"txHash":"'  # the first `confirmed` names the transaction; notes of the same status do not
 NOT_CONFIRMED: Final = (b'"status":"failed"', b'"status":"cancelled"', b'"status":"expired"')
 
 
@@ -81,7 +81,7 @@ class Outcome:
 
 def is_confirmation(text: bytes) -> bool:
     """Whether an update says that its order was executed, for the first time."""
-    return CONFIRMED in text and not any(note in text for note in NOTES)
+    return CONFIRMED in text and TX_HASH in text
 
 
 def connect(port: int) -> socket.socket:

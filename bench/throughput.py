@@ -191,9 +191,9 @@ def describe(result: Result) -> str:
     return (
         "Orders that were accepted and executed to their end under the profile `instant`, by the time from the first "
         "order's sending to the last order's end. The peer is Fastify, BullMQ and Redis on Node.js, two processes, "
-        "with the simulated delays at zero, without and with a history row in PostgreSQL for each status "
-        "(`bench/peer/README.md`). It acknowledges an order before anything of it is on a disk, while bestex answers "
-        "after its commit; the ratio flatters the peer by that much. Bars are medians, ticks the rounds."
+        "with the simulated delays at zero, without and with a row in PostgreSQL for each status "
+        "(`bench/peer/README.md`). Without them it acknowledges orders that are on no disk; bestex answers after its "
+        "commit, in every row. Bars are medians, ticks the rounds."
     )
 
 

@@ -349,7 +349,7 @@ class Journal(Protocol):
         """
 
     async def resume(self) -> None:
-        """End the halt."""
+        """End the halt, unless the journal is behind."""
 
     def listen(self, listener: "JournalListener") -> None:
         """Have `listener` called with every commit's events before those who wait for it go on."""

@@ -22,6 +22,7 @@ from bestex.ordeal.report import Findings, Tally
 from bestex.ordeal.schedule import Blow, blow_counts, schedule
 from bestex.ordeal.watchers import FeedWatcher, Logged, StatusWatcher, seen_of
 from tests.support.postgres import until
+from tests.support.torture import processes_in
 
 NOBODY = ("http://127.0.0.1:9",)
 STATUSES = ("pending", "routing", "building", "submitted", "confirmed", "confirmed")
@@ -121,19 +122,6 @@ def test_an_ordeal_that_is_interrupted_twice_leaves_nothing(data_dir: Path, inte
         assert ordeal.wait() != 0
     assert list(data_dir.iterdir()) == []
     assert processes_in(data_dir) == []
-
-
-def processes_in(folder: Path) -> list[str]:
-    """The processes whose arguments or environment name the folder (Linux)."""
-    found = []
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            told = (process / "cmdline").read_bytes() + (process / "environ").read_bytes()
-        except OSError:
-            continue  # it has ended, or is another user's
-        if os.fsencode(folder) in told:
-            found.append(told[:200].replace(b"\0", b" ").decode(errors="replace"))
-    return found
 
 
 # --- The checks find what is wrong

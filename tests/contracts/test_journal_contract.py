@@ -433,7 +433,7 @@ async def test_the_feed_resumes_at_any_position_with_any_limit(journal: AnyJourn
     assert await journal.head() == 15
 
 
-@pytest.mark.parametrize("watched", [0, 1, 2, 501])
+@pytest.mark.parametrize("watched", [0, 1, 2, 101])
 async def test_a_stretch_of_the_log_gives_the_events_of_some_orders(journal: AnyJournal, watched: int) -> None:
     drafts = [await placed(journal, PENDING) for _ in range(3)]
     for draft in drafts:
@@ -707,6 +707,18 @@ async def test_having_been_reconciled_goes_before_being_behind_until_the_journal
         halt = await journal.halted()
         assert halt is not None
         assert (halt.cause, halt.reason) == (stands, f"because {stands}")
+
+
+async def test_a_journal_that_is_found_behind_while_somebody_resumes_stays_halted(journal: AnyJournal) -> None:
+    await journal.halt("a look at the wallet", HaltCause.OPERATOR)
+    await journal.halt("30 rows are missing", HaltCause.JOURNAL_BEHIND)
+    await journal.resume()
+    halt = await journal.halted()
+    assert halt is not None
+    assert halt.cause is HaltCause.JOURNAL_BEHIND
+    await journal.halt("look, then resume", HaltCause.RECONCILED)
+    await journal.resume()
+    assert await journal.halted() is None
 
 
 async def test_unsettled_orders_are_counted(database: JournalDatabase) -> None:

@@ -230,7 +230,7 @@ async def test_a_new_database_is_durable_and_the_same_on_every_machine(new_engin
         "server_encoding": "UTF8",
         "TimeZone": "UTC",
         "listen_addresses": "",
-        "max_connections": "50",
+        "max_connections": "100",
         "shared_buffers": "128MB",
         "max_wal_size": "2GB",
         "wal_buffers": "16MB",

@@ -29,7 +29,7 @@ from bestex.journal.engines import EngineAlreadyRunningError, Enrolment
 from bestex.journal.migrations import migrate
 from bestex.journal.postgres import ENGINE_TTL, PostgresJournal
 from bestex.journal.queries import QUERIES, sql_text
-from bestex.ports import OrderFilter
+from bestex.ports import EngineMode, OrderFilter
 from tests.support.journals import OnPostgres, holding
 from tests.support.orders import HAPPY, DraftOrder, events_of
 from tests.support.postgres import PostgresServer, until
@@ -592,7 +592,35 @@ async def test_the_writers_commits_wait_for_the_disk_whatever_the_database_says(
     await database.close()
 
 
+async def test_what_the_server_breaks_off_for_a_deadlock_may_be_asked_again(database: OnPostgres) -> None:
+    api, worker = await database.journal(EngineMode.API), await database.journal(EngineMode.WORKER)
+    orders = [DraftOrder(), DraftOrder()]
+    for order in orders:
+        await api.append(order.next(PENDING))
+    first, second = [claimed.lease for claimed in await worker.claim_waiting(2)]
+    other = await connect(database.dsn, "a test's other process", deadlock_timeout="1min")
+    try:
+        lock = "select from bestex.orders where id = $1 for update"
+        async with other.transaction():
+            await other.fetch(lock, second.order_id)
+            handing_back = asyncio.create_task(worker.hand_back([first, second]))
+            life = await database.life()
+            while not await life.fetchval("select exists (select from pg_locks where not granted)"):
+                await asyncio.sleep(0.01)
+            await other.fetch(lock, first.order_id)
+            with pytest.raises(JournalUnavailableError, match="deadlock"):
+                await handing_back
+    finally:
+        await other.close()
+    await worker.hand_back([first, second])
+    assert len(await worker.claim_waiting(2)) == 2
+
+
 # --- Which engine lives on the database ----------------------------------------------------------------------
+
+
+async def goes_on() -> None:
+    """What a server is met with that has lost nothing."""
 
 
 class Engines:
@@ -610,7 +638,7 @@ class Engines:
         return engine_id, enrolment
 
     def keep(self, enrolment: Enrolment) -> "asyncio.Task[None]":
-        self._keeping.append(asyncio.create_task(enrolment.keep()))
+        self._keeping.append(asyncio.create_task(enrolment.keep(goes_on)))
         return self._keeping[-1]
 
     async def close(self) -> None:
@@ -777,7 +805,7 @@ async def test_an_engine_whose_place_was_taken_stops_and_can_append_no_more(
     with pytest.raises(EngineFencedError):
         await journal.append(draft.fork().next(ROUTING))
     with pytest.raises(EngineFencedError):
-        await first.keep()
+        await first.keep(goes_on)
     successor = PostgresJournal(database.dsn, second_id, SystemClock())
     database.writers.start(successor)
     [lease] = await successor.claim(10)
@@ -800,6 +828,28 @@ async def test_the_leases_of_an_engine_last_as_long_as_its_signs_of_life(databas
     assert (lease.order_id, lease.epoch) == (draft.id, 2)
     await refused(silent.append(draft.next(ROUTING)), silent.append(draft.next(BUILDING)))
     assert len(await claimer.events(draft.id)) == 1
+
+
+# --- The projection's views ---
+
+
+async def test_a_row_has_a_view_while_its_order_rests_and_once_it_is_settled(
+    database: OnPostgres, journal: PostgresJournal
+) -> None:
+    resting, executing, failed = DraftOrder(kind="limit"), DraftOrder(), DraftOrder()
+    await journal.append(resting.next(PENDING, WATCHING))
+    await journal.append(executing.next(PENDING, ROUTING))
+    await journal.append(failed.next(PENDING, Status.FAILED))
+
+    rows = await (await database.life()).fetch("select id, view from bestex.orders")
+    assert {str(row["id"]): row["view"] for row in rows} == {
+        resting.id: view_text(resting),
+        executing.id: None,
+        failed.id: view_text(failed),
+    }
+    await journal.append(resting.next(ROUTING))  # it fires, and its view changes with every event
+    assert await (await database.life()).fetchval("select count(*) from bestex.orders where view is null") == 2
+    await assert_log_is(journal, resting, executing, failed)
 
 
 # --- Large tables --------------------------------------------------------------------------------------------

@@ -188,7 +188,7 @@ def scratch_of(database_url: str) -> Path:
     return Path(tempfile.gettempdir()) / f"bestex-tests-{os.getuid()}" / name
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
     """A test process that is killed leaves no engine behind (Linux)."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -216,7 +216,7 @@ def serving(*, ready: bool = True, defects: bool = False, **settings: object) ->
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                preexec_fn=_die_with_parent,
+                preexec_fn=die_with_parent,
             )
         served = Served(process, port, log)
         try:

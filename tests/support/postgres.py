@@ -76,7 +76,7 @@ class PostgresServer:
             self._used.append(name)
             await self.execute(f"select pg_terminate_backend(pid) from pg_stat_activity where datname = '{name}'")
             if len(self._used) >= USED_DATABASES_MAX:
-                await self.execute(*(f"drop database {used} with (force)" for used in self._used))
+                await self.execute(*(f"drop database if exists {used} with (force)" for used in self._used))
                 self._used.clear()
 
     async def execute(self, *statements: str) -> None:

@@ -51,6 +51,10 @@ def dispatcher_over(dsn: str, redis_url: str) -> Dispatcher:
     return BullMqDispatcher(redis_url, clock, BullMqLimits()) if redis_url else PostgresDispatcher(dsn, clock)
 
 
+async def _goes_on() -> None:
+    """What a server is met with that has lost nothing."""
+
+
 async def work(dsn: str, redis_url: str, ttl_s: float, ledger: Path) -> None:
     clock = SystemClock()
     enrolment = Enrolment(dsn, str(uuid.uuid4()), "a test's worker", clock, EngineMode.WORKER)
@@ -70,7 +74,7 @@ async def work(dsn: str, redis_url: str, ttl_s: float, ledger: Path) -> None:
         QUICK,
     )
     journal.listen(worker.committed)
-    await asyncio.gather(enrolment.keep(), journal.run(), dispatcher.run(), worker.run())
+    await asyncio.gather(enrolment.keep(_goes_on), journal.run(), dispatcher.run(), worker.run())
 
 
 if __name__ == "__main__":

@@ -22,8 +22,8 @@ CLOSE_ARCHIVED_ORDER: Final = 4410
 CLOSE_MALFORMED_ID: Final = 4422
 CLOSE_UNAVAILABLE: Final = 4503
 
-REASON_CHARS_MAX: Final = 100
-"""A close frame has room for 123 bytes."""
+REASON_BYTES_MAX: Final = 123
+"""For so many a close frame has room."""
 
 _encoder: Final = msgspec.json.Encoder()
 
@@ -38,6 +38,10 @@ class Live(msgspec.Struct, frozen=True, gc=False):
 
     data: Update
     type: str = "update"
+
+
+def _reason(error: Exception) -> str:
+    return str(error).encode()[:REASON_BYTES_MAX].decode(errors="ignore")
 
 
 def _text(message: object) -> dict[str, Any]:
@@ -106,11 +110,11 @@ class StatusStream:
         except ProblemError as error:
             code, reason = CLOSE_MALFORMED_ID, str(error)
         except OrderArchivedError as error:
-            code, reason = CLOSE_ARCHIVED_ORDER, str(error)[:REASON_CHARS_MAX]
+            code, reason = CLOSE_ARCHIVED_ORDER, _reason(error)
         except NotFoundError as error:
             code, reason = CLOSE_UNKNOWN_ORDER, str(error)
         except BestexError as error:
-            code, reason = CLOSE_UNAVAILABLE, str(error)[:REASON_CHARS_MAX]
+            code, reason = CLOSE_UNAVAILABLE, _reason(error)
         except asyncio.CancelledError:
             code, reason = CLOSE_GOING_AWAY, "the engine is stopping"
         with suppress(OSError, RuntimeError):

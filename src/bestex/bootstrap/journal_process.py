@@ -10,6 +10,7 @@ import structlog
 
 from bestex.bootstrap.process import Process
 from bestex.config import Settings
+from bestex.domain.errors import EngineFencedError
 from bestex.engine.execution import EngineLimits
 from bestex.engine.intake import IntakeLimits
 from bestex.engine.landing import LandingLimits
@@ -36,6 +37,7 @@ class JournalProcess(Process):
     mode: ClassVar[EngineMode]
     _head_file: HeadFile
     _has_place = False  # on the database
+    _publishes = False  # the log's head
 
     async def _open_journal(self, dsn: str, exits: AsyncExitStack) -> PostgresJournal:
         """Bring the database to this release's schema, take this process's place on it, and open the journal.
@@ -50,8 +52,9 @@ class JournalProcess(Process):
         await enrolment.enrol()
         self._has_place = True
         exits.push_async_callback(enrolment.leave)
-        self._start("signs of life", enrolment.keep(), exits)
-        return PostgresJournal(dsn, enrolment.engine_id, self._clock)
+        journal = PostgresJournal(dsn, enrolment.engine_id, self._clock)
+        self._start("signs of life", enrolment.keep(lambda: self._meet_server(journal)), exits)
+        return journal
 
     async def _halt_if_behind(self, journal: PostgresJournal, exits: AsyncExitStack) -> None:
         """Publish the log's head from now on; halt when the journal is behind what was published."""
@@ -61,17 +64,32 @@ class JournalProcess(Process):
 
     async def _publish_head(self, journal: PostgresJournal, exits: AsyncExitStack) -> str | None:
         """Publish the log's head from now on; not when the journal is behind it: then what is wrong with it."""
-        head = await journal.log_head()
-        self._head_file = self._head_file_of(head)
-        published = self._head_file.read()
-        head = await journal.log_head()  # again: others commit and publish meanwhile, and what they published is there
-        row_hash = await journal.hash_at(published.position) if published is not None else None
+        self._head_file = self._head_file_of(await journal.log_head())
+        behind = await self._what_is_behind(journal)
         journal.on_head(self._head_file.publish)
         exits.callback(self._head_file.close)
-        if (behind := why_behind(published, head, row_hash)) is not None:
+        if behind is not None:
             return behind
-        self._begin_publishing(head, exits)
+        self._begin_publishing(await journal.log_head(), exits)
         return None
+
+    async def _meet_server(self, journal: PostgresJournal) -> None:
+        """Look whether another server has all that was published; if not, halt, and begin anew from that.
+
+        `EngineFencedError` then: what this process has in hand is another history's.
+        """
+        if not self._publishes:  # it has not begun to, or is halted already
+            return
+        behind = await self._what_is_behind(journal)
+        if behind is not None:
+            await journal.halt(behind, HaltCause.JOURNAL_BEHIND)
+            raise EngineFencedError(f"the database is another now: {behind}")
+
+    async def _what_is_behind(self, journal: PostgresJournal) -> str | None:
+        published = self._head_file.read()
+        head = await journal.log_head()  # behind it: others commit and publish meanwhile
+        row_hash = await journal.hash_at(published.position) if published is not None else None
+        return why_behind(published, head, row_hash)
 
     def _head_file_of(self, head: LogHead) -> HeadFile:
         settings, journal_id = self._settings, head.journal_id
@@ -91,6 +109,7 @@ class JournalProcess(Process):
 
     def _begin_publishing(self, head: LogHead, exits: AsyncExitStack) -> None:
         self._head_file.open()
+        self._publishes = True
         self._head_file.publish(head.position, head.hash)
         self._start("published head", self._head_file.run(), exits)
 

@@ -42,7 +42,7 @@ class ProblemError(CommandError):
 
 
 def exit_code_of(http_status: int) -> ExitCode:
-    if http_status == 404:
+    if http_status in (404, 410):
         return ExitCode.NOT_FOUND
     return ExitCode.REFUSED if 400 <= http_status < 500 else ExitCode.UNAVAILABLE
 

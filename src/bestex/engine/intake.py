@@ -284,7 +284,6 @@ class Intake:
 
     def _committed(self, entry: "_Entry", appended: "asyncio.Future[int]") -> None:
         """Whatever became of the client, an order on disk is executed."""
-        self._committing -= 1
         if entry.held:
             self._keys.difference_update(entry.held)
         log = entry.log
@@ -293,10 +292,13 @@ class Intake:
         if waits:
             del self._entries[entry]
         error = None if appended.cancelled() else appended.exception()
-        if waits:
-            self._answer(entry, error)
-        if error is None and not appended.cancelled():
-            self._accepted(log)
+        try:
+            if waits:
+                self._answer(entry, error)  # its client may enter the next one within this
+        finally:
+            if error is None and not appended.cancelled():
+                self._accepted(log)
+            self._committing -= 1  # not before it counts among those that are stored
 
     def _answer(self, entry: "_Entry", error: BaseException | None) -> None:
         """Tell the client of the commit's outcome."""

@@ -17,7 +17,7 @@ from bestex.engine.changing import check_changes
 from bestex.engine.errors import AlreadyEndedError, JournalBehindError, NotWatchingError
 from bestex.engine.order_log import absent
 from bestex.engine.signing import SigningGate
-from bestex.ports import Append, Clock, Journal, OrderFilter
+from bestex.ports import Append, BookLease, Clock, Journal, OrderFilter
 
 APPEND_TRIES: Final = 20
 CANCELLED_AT_ONCE: Final = 500  # orders read and cancelled together
@@ -53,10 +53,11 @@ class OpenOrders:
         self._gate = gate
         self._tokens = tokens
 
-    async def cancel(self, order_id: str, by: str = "client") -> OrderView:
+    async def cancel(self, order_id: str, by: str = "client", fence: BookLease | None = None) -> OrderView:
         """Cancel before signing at once; after it, note the wish: no further attempt is made.
 
-        A sliced order that has begun begins no further slice, and its open slices are cancelled.
+        A sliced order that has begun begins no further slice, and its open slices are cancelled. With `fence` nothing
+        is done unless this process has that lease still.
         Raises `NotFoundError`, `AlreadyEndedError`, `JournalBehindError` as long as the order may have executed without
         the journal's knowing, or `JournalError` when the journal cannot be written.
         """
@@ -68,11 +69,11 @@ class OpenOrders:
                 if self._gate.journal_is_behind:
                     raise JournalBehindError(f"order {order_id} may have executed: the journal is not reconciled yet")
                 try:
-                    await self._append(state, *_cancel_event(state, by))
+                    await self._append(state, *_cancel_event(state, by), fence)
                 except AppendRefusedError:
                     continue  # the order moved on meanwhile: look again
             if state.slices_begun:  # who cancelled it before may not have come so far as its slices
-                _, hindrance = await self._cancel_all(await self._slices(order_id), by)
+                _, hindrance = await self._cancel_all(await self._slices(order_id), by, fence)
                 if hindrance is not None:
                     raise hindrance
             return state.view()
@@ -86,11 +87,12 @@ class OpenOrders:
         by: str = "client",
         resting_only: bool = False,
         keeps_stops: bool = False,
+        fence: BookLease | None = None,
     ) -> CancelledMany:
         """Cancel the open orders of a pair, of a kind, or all.
 
         `resting_only`: those that wait, or have fired and may wait again. `keeps_stops`: those that limit a loss are
-        spared.
+        spared. `fence`: as `cancel` has it.
 
         Raises what keeps any of them from being cancelled, once all others are: `JournalError`, for one.
         """
@@ -106,7 +108,7 @@ class OpenOrders:
                     for view in page
                     if not (keeps_stops and limits_loss(view)) and (not resting_only or _rests(view))
                 ]
-                views, error = await self._cancel_all(wanted, by)
+                views, error = await self._cancel_all(wanted, by, fence)
                 hindrance = hindrance or error
                 cancelled.update((view.order_id, view.status == Status.CANCELLED) for view in views)
         if hindrance is not None:
@@ -147,12 +149,14 @@ class OpenOrders:
     async def _slices(self, order_id: str) -> list[str]:
         return [view.order_id for view in await self._journal.children(order_id) if view.status in _OPEN]
 
-    async def _cancel_all(self, order_ids: Sequence[str], by: str) -> tuple[list[OrderView], BaseException | None]:
+    async def _cancel_all(
+        self, order_ids: Sequence[str], by: str, fence: BookLease | None
+    ) -> tuple[list[OrderView], BaseException | None]:
         """Those that could be cancelled, side by side, and what kept the first of the others from it.
 
         Those that ended meanwhile are left out.
         """
-        answers = await asyncio.gather(*(self.cancel(each, by) for each in order_ids), return_exceptions=True)
+        answers = await asyncio.gather(*(self.cancel(each, by, fence) for each in order_ids), return_exceptions=True)
         hindrances = (
             answer
             for answer in answers
@@ -160,11 +164,12 @@ class OpenOrders:
         )
         return [answer for answer in answers if isinstance(answer, OrderView)], next(hindrances, None)
 
-    async def _append(self, state: OrderState, status: Status, detail: Detail) -> None:
+    async def _append(self, state: OrderState, status: Status, detail: Detail, fence: BookLease | None = None) -> None:
         base_seq, base_status = state.seq, state.status
         event = Event(state.order_id, base_seq + 1, status, state.attempt, self._clock.now_us(), detail)
         state.apply(event)
-        await self._journal.append(Append(state.order_id, base_seq, base_status, None, (event,), state.view()))
+        append = Append(state.order_id, base_seq, base_status, None, (event,), state.view(), fence=fence)
+        await self._journal.append(append)
 
 
 def _rests(view: OrderView) -> bool:

@@ -125,10 +125,12 @@ class Operator:
                 self._resuming = False
 
     async def _resume(self) -> None:
-        halt = await self._journal.halted()
+        await self._journal.resume()
+        halt = await self.obey()
         if halt is not None and halt.cause is HaltCause.JOURNAL_BEHIND:
             raise JournalBehindError(f"{halt.reason}. Run `bestex reconcile` first.")
-        await self._journal.resume()
+        if halt is not None:
+            return  # somebody has ordered another one since
         _log.info("engine.resumed")
         for order_id in sorted(self._engine.gate.open()):
             self._engine.refold(order_id)

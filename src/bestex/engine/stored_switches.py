@@ -1,18 +1,22 @@
 """The dead-man switches where several processes share them: apis arm them on disk, and one watcher has them go off.
 
-To have one go off twice does no harm: what is cancelled stays cancelled.
+To have one go off twice does no harm: what is cancelled stays cancelled. But a watcher that stood still while another
+had it go off must not cancel what the client, back again, has ordered since: it cancels under its lease.
 """
 
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 import structlog
 
 from bestex.domain.errors import BestexError, EngineFencedError
 from bestex.engine.books import SWITCHES, Books
-from bestex.engine.dead_man import CancelResting
-from bestex.ports import Clock, DeadMan, TriggerStore
+from bestex.ports import BookLease, Clock, DeadMan, TriggerStore
 
 LOOK_EVERY_S: Final = 1.0
+
+CancelUnder = Callable[[DeadMan, BookLease | None], Awaitable[None]]
+"""Cancels what rests as the switch says, under the lease given, if any."""
 
 _log = structlog.get_logger(__name__)
 
@@ -39,7 +43,7 @@ class SwitchesOnDisk:
 class WatchedSwitches:
     """The switches as a watcher sees them: the one that owns them has them go off."""
 
-    def __init__(self, store: TriggerStore, clock: Clock, books: Books, cancel_resting: CancelResting) -> None:
+    def __init__(self, store: TriggerStore, clock: Clock, books: Books, cancel_resting: CancelUnder) -> None:
         self._store = store
         self._clock = clock
         self._books = books
@@ -52,7 +56,7 @@ class WatchedSwitches:
             if not self._books.may_fire(SWITCHES):
                 continue
             try:
-                await self.look()
+                await self.look(self._books.fence(SWITCHES))
             except EngineFencedError:
                 raise
             except BestexError as error:
@@ -60,11 +64,14 @@ class WatchedSwitches:
             except Exception:  # noqa: BLE001 -- one order's defect must stop neither the others nor the watcher
                 _log.exception("dead_man.defect")
 
-    async def look(self) -> None:
-        """Have all go off that are due: whosever they are. Raises what keeps an order from being cancelled."""
+    async def look(self, fence: BookLease | None = None) -> None:
+        """Have all go off that are due, under the lease of the switches, or whosever they are.
+
+        Raises what keeps an order from being cancelled.
+        """
         for switch in await self._store.dead_men():
             if switch.due_us > self._clock.now_us():
                 continue
             _log.warning("dead_man.went_off", caller=switch.caller, keeps_stops=switch.keeps_stops)
-            await self._cancel_resting(switch)
+            await self._cancel_resting(switch, fence)
             await self._store.drop_dead_man(switch.caller, switch.due_us)  # unless it has been renewed meanwhile

@@ -21,7 +21,7 @@ from bestex.engine.recovery import Recovery
 from bestex.engine.shared_watch import SharedWatch
 from bestex.engine.signing import SigningGate
 from bestex.engine.stored_switches import WatchedSwitches
-from bestex.ports import BookLeases, Clock, DeadMan, Journal, MarketData, TriggerStore
+from bestex.ports import BookLease, BookLeases, Clock, DeadMan, Journal, MarketData, TriggerStore
 
 _RETRY_S: Final = 0.5
 
@@ -131,8 +131,9 @@ class WatcherEngine:
     async def _check(self, order: Order) -> None:
         await check_not_beyond(order, self._market, self._clock)
 
-    async def _cancel_resting(self, switch: DeadMan) -> None:
-        await self.orders.cancel_many(by="deadman", resting_only=True, keeps_stops=switch.keeps_stops)
+    async def _cancel_resting(self, switch: DeadMan, fence: BookLease | None) -> None:
+        keeps_stops = switch.keeps_stops
+        await self.orders.cancel_many(by="deadman", resting_only=True, keeps_stops=keeps_stops, fence=fence)
 
 
 def _held_nothing(order_id: str) -> None:

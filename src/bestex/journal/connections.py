@@ -23,7 +23,7 @@ LOST: Final = (
 )
 """What the driver raises when a connection is cut or cannot be had."""
 
-_SERVER_STATES: Final = ("08", "28", "3D", "53", "55", "57", "58")
+_SERVER_STATES: Final = ("08", "28", "3D", "40", "53", "55", "57", "58")
 """Classes of errors that are the server's state, not the question's fault."""
 
 
@@ -68,8 +68,11 @@ class ConnectionPool:
                         server_settings=self._settings,
                         reset=_leave,
                     )
-            async with self._pool.acquire(timeout=READ_TIMEOUT_S) as connection:
+            connection = await self._pool.acquire(timeout=READ_TIMEOUT_S)
+            try:
                 yield connection
+            finally:
+                await _released(self._pool, connection)
         except LOST as error:
             raise JournalUnavailableError(f"the database cannot be read: {error or type(error).__name__}") from error
         except asyncpg.PostgresError as error:
@@ -84,6 +87,13 @@ class ConnectionPool:
 
 async def _leave(_: object) -> None:
     """Nothing that is asked here leaves anything behind: setting back what it may have would cost as much again."""
+
+
+async def _released(pool: asyncpg.Pool, connection: Any) -> None:
+    """Give the connection back. Who is cancelled meanwhile does not wait for it, and nor for its error."""
+    releasing = asyncio.ensure_future(pool.release(connection))
+    releasing.add_done_callback(lambda done: done.cancelled() or done.exception())
+    await asyncio.shield(releasing)
 
 
 def _settings(application: str) -> dict[str, str]:

@@ -3,15 +3,21 @@
 An inline engine does everything and has its database for itself; apis, workers and watchers share one. An engine is
 dead when it has been silent for `ENGINE_TTL`, or at once when the connection that gave its signs of life is gone from
 a server that has not restarted since.
+
+Behind the same address there may be another server all of a sudden: one with a restored backup, or a replica that was
+behind when it took over. It is told by when it started; before an engine gives it a sign of life, and by that may claim
+orders there, it looks whether that server's journal has all that was published.
 """
 
 import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import datetime
 from typing import Final
 
 import asyncpg
 import structlog
 
-from bestex.domain.errors import EngineFencedError, JournalError
+from bestex.domain.errors import EngineFencedError, JournalError, JournalUnavailableError
 from bestex.journal.connections import LOST, connect
 from bestex.journal.postgres import ENGINE_TTL
 from bestex.journal.queries import QUERIES
@@ -42,6 +48,7 @@ class Enrolment:
         self._mode = mode
         self._shares = mode is not EngineMode.INLINE
         self._connection: asyncpg.Connection | None = None
+        self._server_started: datetime | None = None  # of the server that has its place
 
     async def wait_for_place(self) -> None:
         """Wait, at most `ENGINE_TTL`, until no engine stands in the way; those found dead are buried.
@@ -75,6 +82,7 @@ class Enrolment:
                     if enrol:
                         await connection.execute(QUERIES["enrol_engine"], self.engine_id, self._mode, self._about)
                         await connection.execute(QUERIES["enrol_writer"], self.engine_id, self._mode)
+                        self._server_started = await connection.fetchval(QUERIES["server_started"])
                     return
             for row in living:
                 if first_seen.setdefault(str(row["id"]), row["seen_at"]) != row["seen_at"]:
@@ -85,12 +93,16 @@ class Enrolment:
                     )
             await self._clock.sleep(_LOOK_AGAIN_S)
 
-    async def keep(self) -> None:
-        """Give signs of life for ever. Ends by `EngineFencedError` when the place is another's."""
+    async def keep(self, meet: Callable[[], Awaitable[None]]) -> None:
+        """Give signs of life for ever. Ends by `EngineFencedError` when the place is another's.
+
+        `meet` looks at the journal of a server that has started since the last sign, before it gets one; it raises
+        `EngineFencedError` if that is not to be gone on with.
+        """
         while True:
             try:
-                await self._sign()
-            except (asyncpg.PostgresError, *LOST) as error:
+                await self._sign(meet)
+            except (asyncpg.PostgresError, JournalUnavailableError, *LOST) as error:
                 _log.warning("engine.sign_of_life_failed", error=str(error) or type(error).__name__)
                 self._drop()
             await self._clock.sleep(SIGN_OF_LIFE_EVERY_S)
@@ -105,9 +117,13 @@ class Enrolment:
             _log.warning("engine.leave_failed", error=str(error) or type(error).__name__)
         self._drop()
 
-    async def _sign(self) -> None:
+    async def _sign(self, meet: Callable[[], Awaitable[None]]) -> None:
         if self._connection is None:
             self._connection = await connect(self._dsn, "bestex life")
+        started = await self._connection.fetchval(QUERIES["server_started"], timeout=10)
+        if started != self._server_started:
+            await meet()
+            self._server_started = started
         done = await self._connection.execute(QUERIES["sign_of_life"], self.engine_id, timeout=10)
         if done == "UPDATE 0":
             raise EngineFencedError("another engine took this one's place on the database")

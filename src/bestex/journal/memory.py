@@ -318,7 +318,9 @@ class MemoryJournal:
             self.database.halt = Halt(reason, cause, self._clock.now_us())
 
     async def resume(self) -> None:
-        self.database.halt = None
+        halt = self.database.halt
+        if halt is not None and halt.cause is not HaltCause.JOURNAL_BEHIND:
+            self.database.halt = None
 
     async def claim_waiting(self, limit: int, *, signed_only: bool = False) -> list[ClaimedOrder]:
         waiting = self._waiting(self.database.orders)

@@ -69,7 +69,7 @@ WRITER_SETTINGS: Final = {
     "jit": "off",
 }
 READ_CONNECTIONS: Final = 4
-FEW_ORDERS: Final = 500
+FEW_ORDERS: Final = 100
 """So many orders the server looks for in a stretch of the log; of more, the stretch is read and looked through here."""
 CLAIM_CONNECTIONS: Final = 2
 

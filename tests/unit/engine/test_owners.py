@@ -15,7 +15,8 @@ from bestex.domain.tokens import Pair, Token, pair_of
 from bestex.engine.books import LAUNCHES, SWITCHES, book_key
 from bestex.engine.intake import OrderRequest
 from bestex.engine.ownership import EMPTY_S, RENEW_EVERY_S
-from bestex.ports import BOOK_LEASE_S, BookStanding, Commitment, HaltCause, TransactionStatus
+from bestex.journal.trigger_store import MemoryTriggerStore, TriggerTables
+from bestex.ports import BOOK_LEASE_S, BookStanding, Commitment, DeadMan, HaltCause, TransactionStatus
 from tests.support.small_engine import SOL_USDC, TOKENS, signature
 from tests.support.small_watchers import SmallCluster, SmallWatcher, small_cluster
 
@@ -468,6 +469,40 @@ async def test_a_switch_that_was_due_while_no_watcher_lived_goes_off_before_anyt
         cluster.price("100.5")
         await cluster.clock.advance(5.0)
         assert (cluster.view(order_id).status, cluster.firings(order_id)) == (_S.CANCELLED, 0)
+
+
+class Late(MemoryTriggerStore):
+    """A store whose switches are told only when that is let go on."""
+
+    def __init__(self, tables: TriggerTables) -> None:
+        super().__init__(tables)
+        self.told = asyncio.Event()
+        self.asked = asyncio.Event()
+
+    async def dead_men(self) -> list[DeadMan]:
+        switches = await super().dead_men()
+        self.asked.set()
+        await self.told.wait()
+        return switches
+
+
+async def test_an_owner_that_stood_still_while_a_switch_went_off_cancels_nothing_that_came_since() -> None:
+    async with small_cluster() as cluster:
+        before = await cluster.order(limit_price="100")
+        owner = await owner_of(cluster, SWITCHES)
+        await cluster.entry.dead_man.arm("local", 1, keeps_stops=False)
+        await cluster.clock.advance(0.9)
+        owner.engine._switches._store = late = Late(cluster.tables)
+        await cluster.until(late.asked.is_set)
+        owner.clock.stop()
+        await cluster.until_status(before, _S.CANCELLED)  # at the other's hand
+        await cluster.until(lambda: cluster.tables.dead_men == {})
+        since = await cluster.order(limit_price="100")
+        await cluster.entry.dead_man.arm("local", 60, keeps_stops=False)
+        late.told.set()
+        owner.clock.go_on()
+        await cluster.clock.advance(SOON_S)
+        assert cluster.view(since).status == _S.WATCHING
 
 
 # --- Launches

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from bestex.domain.errors import JournalUnavailableError
 from bestex.domain.lifecycle import Status
 from bestex.domain.terms import Kind, Terms
-from bestex.engine.intake import IntakeLimits, OrderRequest
+from bestex.engine.intake import Accepted, IntakeLimits, OrderRequest
 from bestex.engine.shared_limits import USABLE_S, WATCHED_ROOM_MIN
 from bestex.journal.memory import MemoryDatabase, MemoryJournal
 from bestex.journal.writer import MergedRows, Store, Verdict
@@ -238,6 +238,21 @@ async def test_the_bounds_are_used_to_the_last_order_by_whoever_gets_it() -> Non
             apis.post(which, MARKET)
             await apis.clock.settle()
         assert apis.there_are() == Room(5, 8, 4)
+
+
+async def test_no_bound_is_exceeded_by_an_order_that_comes_as_another_is_answered() -> None:
+    async with Apis(1) as apis:
+        [api] = apis.each
+        apis.waits.holds = False
+        await api.limits.look()
+
+        def answered(_: Accepted | Exception) -> None:
+            api.intake.enter(MARKET, "local", None, lambda _: None)
+
+        for _ in range(LIMITS.waiting):
+            api.intake.enter(MARKET, "local", None, answered)
+        await apis.clock.settle()
+        assert apis.there_are().waiting == LIMITS.waiting
 
 
 async def test_nothing_is_accepted_before_room_is_reserved_and_none_on_a_reservation_that_is_old() -> None:

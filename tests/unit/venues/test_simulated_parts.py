@@ -1,5 +1,7 @@
 """The small parts of the simulated chain: base58, slots, transactions, the list of faults."""
 
+import hashlib
+
 import msgspec
 import pytest
 from hypothesis import given
@@ -67,6 +69,19 @@ def test_every_field_takes_part_in_the_signature() -> None:
         value = getattr(MESSAGE, field)
         changed = msgspec.structs.replace(MESSAGE, **{field: value + 1 if isinstance(value, int) else value + "x"})
         assert sign(changed, b"k" * 32)[0] != signature
+
+
+def test_signatures_grow_with_the_slots_also_as_text() -> None:
+    slots = (0, 1, 57, 58, 255, 256, 2**32 - 1, 2**40 - 1)
+    signatures = [sign(msgspec.structs.replace(MESSAGE, blockhash_slot=slot), b"k" * 32)[0] for slot in slots]
+    assert signatures == sorted(signatures)
+    assert len({len(signature) for signature in signatures}) == 1
+
+
+def test_what_an_earlier_release_signed_is_recognised() -> None:
+    body = sign(MESSAGE, b"k" * 32)[1][64:]
+    earlier = hashlib.blake2b(body, key=b"k" * 32, digest_size=64).digest()
+    assert verify(earlier + body, b"k" * 32) == (base58.signature_text(earlier), MESSAGE)
 
 
 def test_faults_are_parsed() -> None:

@@ -60,7 +60,7 @@ select count(l.order_id) as orders, coalesce(sum(l.events), 0)::bigint as events
 -- Rows of earlier archives' stretches: of orders that this one tells of, so that their histories are whole in it, and
 -- of those that belong together with them.
 select position, order_id::text, seq, status, attempt, (extract(epoch from at) * 1000000)::bigint,
-       convert_to(detail::text, 'UTF8'), coalesce(sealed, ''), hash
+       convert_to(detail, 'UTF8'), coalesce(sealed, ''), hash
   from bestex.events e
  where position <= $1
    and order_id in (
@@ -72,12 +72,12 @@ select position, order_id::text, seq, status, attempt, (extract(epoch from at) *
 -- name: archive_log
 select position, order_id::text, seq, status, attempt,
        case when isfinite(at) then (extract(epoch from at) * 1000000)::bigint else 0 end,
-       convert_to(detail::text, 'UTF8'), coalesce(sealed, ''), hash
+       convert_to(detail, 'UTF8'), coalesce(sealed, ''), hash
   from bestex.events where position > $1 and position <= $2 order by position
 
 -- name: archive_orders
 select o.id::text, kind, pair, client_order_id, status, o.seq, attempt, unfilled, settled,
-       convert_to(view::text, 'UTF8'), resting, o.parent_id::text
+       coalesce(convert_to(view, 'UTF8'), ''), resting, o.parent_id::text
   from leaving l join bestex.orders o on o.id = l.order_id order by o.id
 
 -- name: record_checkpoint
@@ -124,7 +124,7 @@ delete from bestex.archived a using leaving l, bestex.orders o
 -- name: kept_rows
 select position, order_id::text, seq, status, attempt,
        case when isfinite(at) then (extract(epoch from at) * 1000000)::bigint else 0 end,
-       convert_to(detail::text, 'UTF8'), coalesce(sealed, ''), hash
+       convert_to(detail, 'UTF8'), coalesce(sealed, ''), hash
   from bestex.events where position <= $1 order by position
 
 -- name: finish_checkpoint

@@ -31,9 +31,9 @@ select position, order_id, seq, status, attempt, (extract(epoch from at) * 10000
 
 -- name: feed_of
 -- A stretch of the log, read by position whatever the plan would be: "is true" keeps the ids from an index of theirs,
--- which costs a look for every one of them.
+-- which costs a look for every one of them. The inner select has them read once, not for every row.
 select position, order_id, seq, status, attempt, (extract(epoch from at) * 1000000)::bigint as at_us, detail, sealed
-  from bestex.events where position > $1 and position <= $2 and (order_id = any ($3::text::uuid[])) is true
+  from bestex.events where position > $1 and position <= $2 and (order_id = any ((select $3::text::uuid[])::uuid[])) is true
  order by position
 
 -- name: head
@@ -60,7 +60,8 @@ with halted as (
 select pg_notify('bestex_halt', '') from halted
 
 -- name: resume
-with resumed as (delete from bestex.halt returning one)
+-- Not where the journal is behind: any process may find that between another's look at the halt and this.
+with resumed as (delete from bestex.halt where cause <> 'journal_behind' returning one)
 select pg_notify('bestex_halt', '') from resumed
 
 -- name: unsettled
@@ -164,10 +165,11 @@ select id, lease_epoch, seq from bestex.orders
 
 -- name: claim
 -- Leases of unsettled orders that no living engine holds, oldest first. Materialized: looked for once, so that no plan
--- locks more orders than it takes.
+-- locks more orders than it takes. None before this engine has met the server that is asked: see `sign_of_life`.
 with free as materialized (
     select c.id from bestex.orders c
      where not c.settled and not c.resting
+       and exists (select from bestex.engines e where e.id = $1 and e.server_started = pg_postmaster_start_time())
        and (c.lease_owner is null or c.lease_owner <> $1 and not exists (
            select from bestex.engines e
             where e.id = c.lease_owner and e.seen_at > clock_timestamp() - $2::interval))
@@ -181,7 +183,9 @@ returning o.id, o.lease_epoch
 -- Leases of orders that nobody holds and that are due, the most urgent first, with their histories; up to a priority.
 -- A history is as old as the question, the lease is not: `last_seq` tells where they do not fit together.
 with alive as materialized (
-    select from bestex.engines e where e.id = $1 and e.seen_at > clock_timestamp() - $2::interval),
+    select from bestex.engines e
+     where e.id = $1 and e.seen_at > clock_timestamp() - $2::interval
+       and e.server_started = pg_postmaster_start_time()),
 free as materialized (
     select c.id, c.priority from bestex.orders c
      where c.lease_owner is null and not c.settled and not c.resting
@@ -204,7 +208,9 @@ select t.lease_epoch, t.seq as last_seq, e.*
 -- name: claim_these
 -- The same of those named.
 with alive as materialized (
-    select from bestex.engines e where e.id = $1 and e.seen_at > clock_timestamp() - $2::interval),
+    select from bestex.engines e
+     where e.id = $1 and e.seen_at > clock_timestamp() - $2::interval
+       and e.server_started = pg_postmaster_start_time()),
 free as materialized (
     select c.id, c.priority from bestex.orders c
      where c.id = any ($3::uuid[]) and c.lease_owner is null and not c.settled and not c.resting
@@ -355,9 +361,14 @@ select $1, $2, $3, '{append}', pid, backend_start from pg_stat_activity where pi
 -- name: enrol_writer
 insert into bestex.writers (engine_id, mode) values ($1, $2)
 
+-- name: server_started
+select pg_postmaster_start_time()
+
 -- name: sign_of_life
+-- To a server that the engine has met: it knows that the journal there has all that was published.
 update bestex.engines e
-   set seen_at = clock_timestamp(), backend_pid = a.pid, backend_start = a.backend_start
+   set seen_at = clock_timestamp(), backend_pid = a.pid, backend_start = a.backend_start,
+       server_started = pg_postmaster_start_time()
   from pg_stat_activity a
  where e.id = $1 and a.pid = pg_backend_pid()
 
