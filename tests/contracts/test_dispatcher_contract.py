@@ -6,6 +6,7 @@ Kept within one process, over PostgreSQL, and over BullMQ on Valkey; by whole wo
 from collections.abc import AsyncIterator, Callable, Iterator
 
 import pytest
+from msgspec.structs import replace
 
 from bestex.ambient import SystemClock
 from bestex.dispatch.bullmq import BullMqDispatcher
@@ -16,7 +17,7 @@ from bestex.domain.errors import VenueDownError
 from bestex.domain.events import CancelledDetail, RoutingDetail
 from bestex.domain.lifecycle import Status
 from bestex.ports import Append
-from tests.support.cluster import DEAF, Cluster, until
+from tests.support.cluster import DEAF, QUICK, Cluster, until
 from tests.support.journals import InMemory, OnPostgres
 from tests.support.valkey import Valkey, running_valkey
 
@@ -97,6 +98,14 @@ async def test_a_worker_holds_no_more_than_it_may_execute_and_the_others_get_the
 
     shop.venue.gate.set()
     await shop.all_confirmed()
+
+
+async def test_a_worker_whose_signatures_wait_for_the_disk_leaves_orders_to_others(shop: Cluster) -> None:
+    full = await shop.worker(replace(QUICK, submitting=0))
+    await shop.accept(5)
+    await shop.worker(replace(QUICK, submitting=1))
+    await shop.all_confirmed()
+    assert full.worker.claiming.claimed == 0
 
 
 async def test_a_lost_ring_only_delays(shop: Cluster) -> None:
