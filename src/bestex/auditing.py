@@ -30,7 +30,7 @@ from bestex.journal.connections import LOST
 from bestex.journal.embedded import DataDirError, EmbeddedPostgres, EmbeddedPostgresError
 from bestex.journal.embedded.cluster import has_database
 from bestex.journal.evidence import PostgresJournalEvidence, check_schema, checkpoint, connect_for_audit, journal_id
-from bestex.journal.published_head import head_path
+from bestex.journal.published_head import head_files, head_path
 from bestex.venues.simulated.evidence import PostgresLedgerEvidence, has_ledger
 
 T = TypeVar("T")
@@ -79,8 +79,9 @@ def verify_database(
             if head is None:
                 # Read before the snapshot: an engine that runs publishes a higher one at any moment.
                 usual = head_path(settings.data_dir, await journal_id(connection))
-                is_published = usual.exists() and usual.stat().st_size > 0
-                head, file = (_read_head(usual), usual) if is_published else (None, None)
+                heads = {each: _read_head(each) for each in head_files(usual)}
+                file = max(heads, key=lambda each: heads[each].position, default=None)
+                head = heads[file] if file is not None else None
             began = SystemClock().monotonic()
             async with _snapshot(connection) as evidence:
                 if archives is not None:

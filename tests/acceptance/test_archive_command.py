@@ -12,17 +12,17 @@ from websockets.sync.client import connect
 
 from bestex.journal.embedded import EmbeddedPostgres
 from tests.support.command_line import answer, bestex
-from tests.support.engine import PATIENCE_S, POLL_S, command, count_of, environment, serving
+from tests.support.engine import PATIENCE_S, POLL_S, Json, command, count_of, environment, serving
 
 
 def run(data_dir: Path, *words: str) -> "subprocess.CompletedProcess[bytes]":
     return subprocess.run(command(*words), env=environment(DATA_DIR=data_dir), capture_output=True, timeout=60)
 
 
-def archive(data_dir: Path, folder: Path, *words: str) -> dict[str, object]:
+def archive(data_dir: Path, folder: Path, *words: str) -> Json:
     done = run(data_dir, "archive", "--before", "0s", "--to", str(folder), "--json", *words)
     assert done.returncode == 0, done.stderr
-    archived: dict[str, object] = json.loads(done.stdout)
+    archived: Json = json.loads(done.stdout)
     return archived
 
 
@@ -72,9 +72,9 @@ def test_what_has_left_is_told_from_what_never_was_and_the_engine_goes_on(data_d
         assert problem(http.get("/api/events?after=0")) == (410, "/problems/log-archived")
         assert problem(http.get(f"/api/events?after={made['position'] - 1}")) == (410, "/problems/log-archived")
         assert bestex(engine, "watch", left[1]).returncode == 3
-        with connect(f"ws://127.0.0.1:{engine.port}/api/orders/{left[1]}/status") as socket:
-            with pytest.raises(ConnectionClosed) as closed:
-                socket.recv()
+        address = f"ws://127.0.0.1:{engine.port}/api/orders/{left[1]}/status"
+        with connect(address) as socket, pytest.raises(ConnectionClosed) as closed:
+            socket.recv()
         assert closed.value.rcvd is not None
         assert (closed.value.rcvd.code, made["file"] in closed.value.rcvd.reason) == (4410, True)
         again = engine.post(key, amount="1.5")

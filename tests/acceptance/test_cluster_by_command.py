@@ -193,7 +193,7 @@ def test_each_part_answers_those_who_ask_for_its_health(house: House) -> None:
 
 def test_a_part_without_a_simnet_waits_and_says_so(house: House) -> None:
     nowhere = f"http://127.0.0.1:{free_port()}"
-    parts = [house.start(role, SIMNET_URL=nowhere) for role in ("worker", "watcher")]
+    parts = [house.begin(role, SIMNET_URL=nowhere) for role in ("worker", "watcher")]
     for part in parts:
         part.until_said("simnet.unreachable")
         assert nowhere in part.log
@@ -211,11 +211,11 @@ def answers(part: Part) -> bool:
         return False
 
 
-@pytest.mark.parametrize("role", ROLES)
-def test_a_part_without_a_database_says_what_it_needs(role: str) -> None:
-    refused = run_to_its_end(role)
-    assert refused.returncode == 2
-    assert refused.stderr == "bestex: DATABASE_URL: this process cannot do without it\n"
+def test_a_part_without_a_database_says_what_it_needs() -> None:
+    with ThreadPoolExecutor(2) as starts:
+        for refused in starts.map(run_to_its_end, ROLES):
+            assert refused.returncode == 2
+            assert refused.stderr == "bestex: DATABASE_URL: this process cannot do without it\n"
 
 
 def test_a_part_and_an_engine_alone_do_not_share_a_database(house: House, database_url: str) -> None:

@@ -1,5 +1,6 @@
 """The ordeal of a cluster: it finds nothing where nothing is wrong, and its blows come from its seed."""
 
+import asyncio
 import importlib.util
 import os
 import signal
@@ -11,10 +12,11 @@ from pathlib import Path
 import pytest
 
 from bestex.ambient import SystemClock
-from bestex.ordeal import ClusterPlan, Queue, cluster_schedule, run_live
+from bestex.ordeal import ClusterPlan, Progress, Queue, cluster_schedule, run_live
 from bestex.ordeal.cluster_schedule import FREEZE_LASTS_S, NUMBERS, Act, Target
 from bestex.ordeal.valkey import ValkeyMissingError, find_valkey
 from tests.support.engine import command, environment
+from tests.support.postgres import until
 from tests.support.torture import processes_in
 
 SECONDS = 10
@@ -69,6 +71,20 @@ def test_a_cluster_under_fire_that_is_interrupted_leaves_nothing(data_dir: Path)
         ordeal.send_signal(signal.SIGINT)
         ordeal.stderr.read()
         assert ordeal.wait() == 130
+    assert list(data_dir.iterdir()) == []
+    assert processes_in(data_dir) == []
+
+
+async def test_a_cluster_that_is_broken_off_while_it_starts_leaves_nothing(
+    monkeypatch: pytest.MonkeyPatch, data_dir: Path
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(data_dir))
+    told: list[Progress] = []
+    ordeal = asyncio.create_task(run_live(ClusterPlan(seed=1), SystemClock(), told.append))
+    await until(lambda: len(told) > 3)
+    ordeal.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await ordeal
     assert list(data_dir.iterdir()) == []
     assert processes_in(data_dir) == []
 

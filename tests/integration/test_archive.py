@@ -203,7 +203,6 @@ STEPS = (
     "archives recorded",
     "orders removed",
     "archives finished",
-    "tables vacuumed",
 )
 
 

@@ -100,7 +100,7 @@ async def test_errors_cross_with_their_class_and_their_words() -> None:
             await venue.build(msgspec.structs.replace(request, expires_us=world.clock.now_us()))
         with pytest.raises(ValueError, match="unknown"):
             await remote.control.set_faults({"unknown": 1})
-        with pytest.raises(ValueError, match="the signature does not belong"):
+        with pytest.raises(ValueError, match="the bytes are no transaction"):
             await remote.chain.send(TRANSACTION)
         with pytest.raises(ValueError, match="no launched token with the mint"):
             await remote.control.migrate("nobody")

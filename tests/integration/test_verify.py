@@ -163,6 +163,17 @@ async def test_the_head_published_in_the_data_folder_is_used_when_none_is_named(
     assert bestex.verify(dsn=copy, HEAD_FILE=named)[0] == DONE
 
 
+async def test_of_the_heads_that_several_processes_published_the_furthest_is_used(bestex: Bestex, copy: str) -> None:
+    head = await head_of(copy)
+    first, second = (bestex.data_dir / "heads" / f"{head['journalId']}.{number}.json" for number in (1, 2))
+    write_head(second, head)
+    second.with_name(f"{head['journalId']}.3.json").touch()
+    assert bestex.verify(dsn=copy)[1]["headFile"] == str(second)
+    write_head(first, head | {"position": 10**6})
+    exit_code, answer = bestex.verify(dsn=copy)
+    assert (exit_code, answer["headFile"]) == (VIOLATIONS, str(first))
+
+
 async def test_a_real_engine_s_day_is_clean_and_the_summary_says_what_was_checked(bestex: Bestex, copy: str) -> None:
     exit_code, answer = bestex.verify(dsn=copy)
     assert (exit_code, answer["findings"]) == (DONE, [])

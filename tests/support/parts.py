@@ -62,8 +62,14 @@ class House:
         self.parts: list[Part] = []
         self.simnet = self.start("simnet")
 
-    def start(self, role: str, **settings: object) -> Part:
-        """Start another one; it is ready when this returns, unless it is told of another simnet."""
+    def start(self, role: str) -> Part:
+        """Start another one, and wait until it is ready."""
+        part = self.begin(role)
+        part.until_ready()
+        return part
+
+    def begin(self, role: str, **settings: object) -> Part:
+        """Start another one."""
         port = self._simnet_port if role == "simnet" else free_port()
         given: dict[str, object] = {
             "PROFILE": "instant",
@@ -86,8 +92,6 @@ class House:
             )
         part = Part(role, process, port, log)
         self.parts.append(part)
-        if "SIMNET_URL" not in settings:
-            part.until_ready()
         return part
 
     def of(self, role: str, count: int) -> list[Part]:
@@ -95,7 +99,10 @@ class House:
         living = [part for part in self.parts if part.role == role and part.lives]
         for part in living[count:]:
             part.terminate()
-        return living[:count] + [self.start(role) for _ in range(count - len(living))]
+        parts = living[:count] + [self.begin(role) for _ in range(count - len(living))]
+        for part in parts:
+            part.until_ready()
+        return parts
 
     def stop(self) -> None:
         """End all, the last one first; none of them has said anything of a defect."""

@@ -53,7 +53,7 @@ class ServedWorld(World):
         self.serve()
         if self._remote is None:
             self.known: TokenRegistry = load_tokens()
-            self._remote = await connect_simnet(self.url, self.known, SystemClock())
+            self._remote = await self._connect(self.known)
         self.world = cast(SimulatedWorld, self._remote)  # what tests use of it, both have
         await until(lambda: self.remote.is_connected)
 
@@ -74,7 +74,12 @@ class ServedWorld(World):
             self._serving = None
 
     async def another_client(self) -> RemoteWorld:
-        return await connect_simnet(self.url, load_tokens(), SystemClock())
+        return await self._connect(load_tokens())
+
+    async def _connect(self, known: TokenRegistry) -> RemoteWorld:
+        remote = await connect_simnet(self.url, known, SystemClock())
+        remote._mirror._clock = self.clock  # it reckons the world's slots, which here go by another clock
+        return remote
 
     async def kill(self) -> None:
         await self.stop_serving()

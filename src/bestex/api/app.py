@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import structlog
 from litestar import Litestar, Request, Response
@@ -164,9 +164,13 @@ def _answer_problem(_: Request[Any, Any, Any], error: BestexError) -> Response[b
     return _problem_response(problem_of(error))
 
 
+_CLIENT_GONE: Final = "client disconnected prematurely"
+"""What the framework says of a body that ends too early: nobody is left to answer."""
+
+
 def _answer_http_error(request: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:
     codes = {404: "not-found", 405: "method-not-allowed", 413: "body-too-large", 415: "unsupported-media-type"}
-    if error.status_code >= 500:
+    if error.status_code >= 500 and error.detail != _CLIENT_GONE:
         return _answer_defect(request, error)
     code = codes.get(error.status_code, "validation")
     problem = ProblemError(code, None if code == "not-found" else error.detail, _bad_fields(error))

@@ -33,7 +33,7 @@ from bestex.journal.archive import Leaving, PostgresArchive
 from bestex.ports import Clock
 
 ARCHIVE_ROWS_MAX: Final = 500_000
-"""Rows of the log behind the archive before that one archive has; what checks it needs some 300 MB for so many."""
+"""Rows of the log behind the archive before that one archive has; writing and checking so many takes some 500 MB."""
 
 BUSY_SHARE: Final = 0.5
 """Of the time in which orders are removed, how much the database works on it: the rest is for those who trade."""
@@ -110,9 +110,6 @@ class Archiver:
         while (checkpoint := await self._next(head, before_us)) is not None:
             archives.append(await self._remove(checkpoint))
         forgotten = await self._store.forget(keys_kept_for) if keys_kept_for is not None else 0
-        if archives or forgotten:
-            self._on_progress(Progress("tables vacuumed", 0, None))
-            await self._store.vacuum()
         return Outcome(archives, forgotten)
 
     async def _next(self, head: int, before_us: int) -> Checkpoint | None:

@@ -4,13 +4,14 @@ from contextlib import AsyncExitStack
 
 import structlog
 
+from bestex.api.health import HealthApp
 from bestex.api.server import HttpServer, listen
 from bestex.api.stream import OpenStreams
 from bestex.bootstrap.application import application
 from bestex.bootstrap.dispatching import make_dispatcher, ring
 from bestex.bootstrap.journal_process import engine_limits, quote_limits
 from bestex.bootstrap.process import STOP_DRAIN_S, within
-from bestex.bootstrap.serving import stop_serving
+from bestex.bootstrap.serving import answering, stop_serving
 from bestex.bootstrap.shared import SharedProcess
 from bestex.engine.entry import EntryEngine
 from bestex.engine.operator import Operator
@@ -32,7 +33,9 @@ class ApiProcess(SharedProcess):
         settings, began, metrics = self._settings, self._clock.monotonic(), Metrics()
         listener = exits.enter_context(listen(settings.host, settings.port))
         journal = await self._open_shared_journal(metrics, exits)
-        world = await self._connect_world(exits)
+        early = HealthApp(lambda: self._what_keeps_from_work(journal), metrics.text, otherwise="unavailable")
+        async with answering(early, listener):
+            world = await self._connect_world(exits)
         dispatcher = make_dispatcher(settings, self._dsn, self._clock)
         router = Router(world.venues, self._clock, quote_limits(settings))
         store = PostgresTriggerStore(self._dsn)

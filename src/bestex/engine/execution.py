@@ -126,6 +126,11 @@ class Execution:
         """Orders that execute, wait to, wait for proof, or are held by a halt."""
         return self.dispatcher.waiting + self.dispatcher.executing + len(self.landing) + len(self._gate.held)
 
+    @property
+    def submitting(self) -> int:
+        """Orders that are signed, and whose signatures are on their way to disk."""
+        return len(self._executor.submitting)
+
     async def run(self) -> None:
         """Land what has been sent and sweep up what was left, for ever."""
         async with asyncio.TaskGroup() as tasks:

@@ -28,6 +28,7 @@ _log = structlog.get_logger(__name__)
 
 class WorkerLimits(msgspec.Struct, frozen=True):
     held: int = 100_000  # orders held at once: those that execute, wait for proof, and are not final yet
+    submitting: int = 500  # orders signed and not on disk: their blockhashes get old while they wait
     claiming: ClaimingLimits = ClaimingLimits()
     takeover: TakeoverLimits = TakeoverLimits()
 
@@ -143,7 +144,8 @@ class Worker:
 
     def _room(self) -> int:
         executing = self.execution.dispatcher.room - len(self.gate.held)
-        return min(executing, self._limits.held - self.held)
+        submitting = self._limits.submitting - self.execution.submitting
+        return min(executing, submitting, self._limits.held - self.held)
 
     def _handed_back(self, due_us: int) -> None:
         self.claiming.look_again_at(due_us)

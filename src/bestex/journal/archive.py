@@ -50,7 +50,7 @@ class Leaving(msgspec.Struct, frozen=True):
 
 async def connect_for_archive(dsn: str) -> asyncpg.Connection:
     """A connection to archive with. Raises what the driver raises, and `JournalConfigurationError` for a second one."""
-    connection = await connect(dsn, "bestex archive", jit="off", vacuum_cost_delay="2ms")
+    connection = await connect(dsn, "bestex archive", jit="off")
     if not await connection.fetchval("select pg_try_advisory_lock($1)", _LOCK):
         connection.terminate()
         raise JournalConfigurationError("another archive of this database is under way")
@@ -166,11 +166,6 @@ class PostgresArchive:
                 forgotten += count
             await self._connection.execute(QUERIES["all_forgotten"], number)
         return forgotten
-
-    async def vacuum(self) -> None:
-        """Have the room be used again. The files keep their size: giving it back would lock the log."""
-        statement = "vacuum (analyze, truncate false) bestex.events, bestex.orders, bestex.archived"
-        await self._connection.execute(statement, timeout=_PATIENCE_S)
 
     async def _find_leaving(self, to: int) -> None:
         execute = self._connection.execute

@@ -67,8 +67,11 @@ class ConnectionPool:
                         # Without sequential scans: plans are kept, also those made while the tables were small.
                         server_settings=self._settings,
                     )
-            async with self._pool.acquire(timeout=READ_TIMEOUT_S) as connection:
+            connection = await self._pool.acquire(timeout=READ_TIMEOUT_S)
+            try:
                 yield connection
+            finally:
+                await _released(self._pool, connection)
         except LOST as error:
             raise JournalUnavailableError(f"the database cannot be read: {error or type(error).__name__}") from error
         except asyncpg.PostgresError as error:
@@ -79,6 +82,13 @@ class ConnectionPool:
     def close(self) -> None:
         if self._pool is not None:
             self._pool.terminate()
+
+
+async def _released(pool: asyncpg.Pool, connection: Any) -> None:
+    """Give the connection back. Who is cancelled meanwhile does not wait for it, and nor for its error."""
+    releasing = asyncio.ensure_future(pool.release(connection))
+    releasing.add_done_callback(lambda done: done.cancelled() or done.exception())
+    await asyncio.shield(releasing)
 
 
 def _settings(application: str) -> dict[str, str]:

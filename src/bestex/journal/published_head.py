@@ -165,10 +165,15 @@ def free_head_file(data_dir: Path, journal_id: str, clock: Clock) -> HeadFile:
 
 def furthest_head(path: Path) -> PublishedHead | None:
     """What was published furthest in a file and in those beside it of the same journal; None when nothing was."""
+    heads = [head for each in head_files(path) if (head := read_head(each)) is not None]
+    return max(heads, key=lambda head: head.position, default=None)
+
+
+def head_files(path: Path) -> list[Path]:
+    """A file and those beside it of the same journal, in which anything was published."""
     journal_id = path.name.partition(".")[0]
     files = {path, *path.parent.glob(f"{journal_id}.json"), *path.parent.glob(f"{journal_id}.*.json")}
-    heads = [head for each in sorted(files) if (head := read_head(each)) is not None]
-    return max(heads, key=lambda head: head.position, default=None)
+    return [each for each in sorted(files) if each.exists() and each.stat().st_size > 0]
 
 
 def read_head(path: Path) -> PublishedHead | None:

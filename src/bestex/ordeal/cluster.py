@@ -6,13 +6,13 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from bestex.journal.embedded import EmbeddedPostgres
+from bestex.journal.embedded import EmbeddedPostgres, EmbeddedPostgresError
 from bestex.ordeal.audit import audit
 from bestex.ordeal.cluster_schedule import NUMBERS, Act, ClusterBlow, Target, cluster_schedule
 from bestex.ordeal.database import DatabaseProcess
 from bestex.ordeal.engine import HOSTILE, settings, url_of, world_settings
 from bestex.ordeal.free_ports import free_ports
-from bestex.ordeal.process import KeptProcess, Program
+from bestex.ordeal.process import EngineFailedError, KeptProcess, Program
 from bestex.ordeal.report import ClusterPlan, Queue, Tally
 from bestex.ordeal.system import Strike
 from bestex.ordeal.valkey import ValkeyProcess
@@ -51,13 +51,21 @@ class Cluster:
         self.urls: Sequence[str] = urls
 
     async def keep(self) -> None:
-        async with asyncio.TaskGroup() as group:
-            if self._valkey is not None:
-                group.create_task(self._valkey.keep())
+        try:
             await self._postgres.start()
-            group.create_task(self._postgres.supervise())
-            for process in self._processes.values():
-                group.create_task(process.keep())
+        except EmbeddedPostgresError as error:
+            raise EngineFailedError(str(error)) from error
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._postgres.supervise())
+                if self._valkey is not None:
+                    group.create_task(self._valkey.keep())
+                for process in self._processes.values():
+                    group.create_task(process.keep())
+        except ExceptionGroup as failed:
+            if (failures := failed.subgroup(EngineFailedError)) is None:
+                raise
+            raise failures.exceptions[0] from failed
 
     async def until_ready(self) -> None:
         if self._valkey is not None:
@@ -88,7 +96,7 @@ class Cluster:
         serves = target in (Target.API, Target.SIMNET)
         program = Program(
             name=name,
-            command=(str(target),),
+            arguments=("-m", "bestex", str(target)),
             settings=self._settings(target, port if serves else None, None if serves else port),
             ready_url=f"{url_of(port)}/readyz",
             shares=True,

@@ -55,7 +55,7 @@ def engine_alone(data_dir: Path, port: int, seed: int) -> Program:
     """`bestex serve` with a database of its own."""
     return Program(
         name="the engine",
-        command=("serve",),
+        arguments=("-m", "bestex", "serve"),
         settings=hostile_settings(data_dir, seed) | {"PORT": str(port)},
         ready_url=f"{url_of(port)}/readyz",
     )

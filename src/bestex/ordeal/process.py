@@ -26,7 +26,7 @@ DEFECTS: Final = (
 )
 """What stands in the log of a process that has a defect."""
 FENCED: Final = b'"engine.fenced"'
-"""What the log of a process says that ends because others took it for dead."""
+"""What the log of a process says that ends because it has no place on the database any more."""
 
 READY_POLL_S: Final = 0.05
 START_MAX_S: Final = 60.0
@@ -43,10 +43,10 @@ class Program(msgspec.Struct, frozen=True, kw_only=True):
     """What is started."""
 
     name: str  # for people: "the engine", "worker 2"
-    command: tuple[str, ...]  # of `bestex`
+    arguments: tuple[str, ...]  # of Python
     settings: Mapping[str, str]  # beside this process's environment
     ready_url: str  # answers 200 when it is ready
-    shares: bool = False  # its place with others: who was silent for too long is fenced off, and ends by itself
+    shares: bool = False  # its database with others: who was silent for too long may lose its place, and ends by itself
 
 
 class KeptProcess:
@@ -142,9 +142,7 @@ class KeptProcess:
             self._log_began = output.tell()
             return await asyncio.create_subprocess_exec(
                 sys.executable,
-                "-m",
-                "bestex",
-                *self._program.command,
+                *self._program.arguments,
                 env=engine_environment() | dict(self._program.settings),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=output,

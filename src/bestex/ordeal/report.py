@@ -53,7 +53,7 @@ class LiveReport(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float  # from the first start to the end of the checks
     blows: dict[str, int]  # by kind
     failed_starts: int  # of the engine, under a blow at its database; each was followed by another
-    fenced: int  # processes that ended because others had taken them for dead
+    fenced: int  # processes that ended because they had lost their place on the database
     longest_start_s: float  # from the process's start to its readiness
     longest_without_acceptance_s: float  # between two accepted orders
     orders: int  # accepted

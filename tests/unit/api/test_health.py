@@ -67,3 +67,10 @@ async def test_it_gives_its_metrics(asked: Asked) -> None:
 @pytest.mark.parametrize(("path", "method", "status"), [("/api/orders", "GET", 404), ("/metrics", "POST", 405)])
 async def test_it_answers_nothing_else(asked: Asked, path: str, method: str, status: int) -> None:
     assert (await asked.get(path, method))[0] == status
+
+
+async def test_one_that_takes_orders_later_says_so(asked: Asked) -> None:
+    asked.app = HealthApp(asked._not_ready, lambda: b"", otherwise="unavailable")
+    status, body = await asked.get("/api/orders", "POST")
+    assert (status, msgspec.json.decode(body)["type"]) == (503, "/problems/unavailable")
+    assert (await asked.get("/healthz"))[0] == 200

@@ -5,6 +5,7 @@ from typing import Any
 
 import httpx
 import pytest
+from structlog.testing import capture_logs
 
 from bestex.ambient import SystemClock
 from bestex.api.market import MarketReader
@@ -169,3 +170,20 @@ async def test_a_world_of_another_process_that_cannot_be_reached_is_said_to_be_a
             assert answer.status_code == 503, answer.text
             assert answer.json()["type"].endswith("chain-unreachable")
     await world.close()
+
+
+async def test_a_client_that_goes_in_the_middle_of_its_body_is_no_defect(http: httpx.AsyncClient) -> None:
+    transport = http._transport
+    assert isinstance(transport, httpx.ASGITransport)
+    app, received = transport.app, iter([{"type": "http.request", "body": b"{", "more_body": True}])
+
+    async def torn(scope: Any, _: Any, send: Any) -> None:
+        async def receive() -> dict[str, Any]:
+            return next(received, {"type": "http.disconnect"})
+
+        await app(scope, receive, send)
+
+    transport.app = torn
+    with capture_logs() as said:
+        await http.post("/api/sim/price", json={"pair": "BONK/SOL", "percent": "1"})
+    assert said == []

@@ -86,6 +86,7 @@ async def test_without_a_ledger_its_checks_are_not_made() -> None:
         *LEDGER_CHECKS,
         Check.PUBLISHED_HEAD,
         Check.EXPORT,
+        Check.CHECKPOINT,
     }
 
 

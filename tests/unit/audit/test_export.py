@@ -76,6 +76,7 @@ async def test_the_first_line_says_what_the_export_is_of() -> None:
         "headHash": day.last.hash.hex(),
         "exportedAt": AT,
         "ledger": True,
+        "archive": False,
     }
 
 
@@ -129,8 +130,8 @@ async def test_lines_out_of_place_are_named() -> None:
 
 async def test_another_format_is_refused() -> None:
     lines = await lines_of(records())
-    lines[0] = lines[0].replace(b'"format":1', b'"format":2')
-    assert await refused(lines) == "line 1: the export's format is 2; this release reads 1"
+    lines[0] = lines[0].replace(b'"format":2', b'"format":3')
+    assert await refused(lines) == "line 1: the export's format is 3; this release reads 2"
 
 
 async def test_a_line_of_a_ledger_that_the_header_denies_is_named() -> None:

@@ -76,8 +76,7 @@ def torture(
 
     With --live: loads a bestex serve of its own, kills it and PostgreSQL at random moments, and checks everything.
 
-    With --cluster: the same with apis, workers, watchers and simnet, killed, and stopped for so long that others take
-    over what they hold.
+    With --cluster: the same with many processes over one database, also stopped for longer than their leases.
     """
     _check_options(context, live, cluster)
     if live or cluster:

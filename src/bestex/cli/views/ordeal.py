@@ -52,7 +52,9 @@ def _facts(report: LiveReport) -> Table:
     facts.add_row("watchers", f"{report.watchers:,}, connected again {report.reconnects:,} times")
     facts.add_row("silence", f"{report.longest_without_acceptance_s:.1f} s at most without an accepted order")
     facts.add_row("starts", f"the longest took {report.longest_start_s:.1f} s, {report.failed_starts} failed")
-    facts.add_row("taken for dead", f"{report.fenced} times a process ended because others had taken its place")
+    facts.add_row(
+        "lost place", f"{report.fenced} times a process ended because it had no place on the database any more"
+    )
     facts.add_row("took", f"{report.seconds:.0f} s")
     return facts
 

@@ -8,11 +8,13 @@ import msgspec
 import structlog
 
 from bestex.domain.launches import Launch
+from bestex.domain.route import Fill
 from bestex.domain.tokens import Pair, TokenRegistry, pair_of
 from bestex.ports import Clock, Tick
 from bestex.venues.simnet import wire
 from bestex.venues.simnet.prices import wire_tick
 from bestex.venues.simnet.session import Session
+from bestex.venues.simulated.chain import NETWORK_FEE
 from bestex.venues.simulated.launches import LISTED_MAX
 from bestex.venues.simulated.world import SimulatedWorld
 from bestex.waiting import sleep_or
@@ -24,6 +26,8 @@ MEASURE_EVERY_S: Final = 0.5
 BEAT_EVERY_S: Final = 1.0
 """A client that hears nothing for much longer takes the connection for broken."""
 TOKENS_AT_ONCE: Final = 5_000
+INTEGER_MAX: Final = 2**64 - 1
+"""Of MessagePack."""
 
 _log = structlog.get_logger(__name__)
 
@@ -39,6 +43,7 @@ class Broadcast:
         self._market = world.market_data.another()
         self._sessions: dict[Session, None] = {}
         self._want_statuses: dict[Session, None] = {}
+        self._want_trading: dict[Session, None] = {}
         self._want_launches: dict[Session, bool] = {}  # True: it has not been told of the open pools yet
         self._wants_more = asyncio.Event()
         self._followed: dict[Session, dict[str, Pair]] = {}  # by the pair's name
@@ -46,6 +51,7 @@ class Broadcast:
         self._held: dict[str, int] = {}  # what all have been told
         self._measured: dict[str, Launch] = {}  # the same of open pools, by address
         world.chain.on_status(self._landed)
+        world.faults.on_change(lambda: _tell(self._want_trading, self._trading()))
         self._market.on_tick(self._ticked)
         self._market.on_launch(self._listed)
 
@@ -74,6 +80,7 @@ class Broadcast:
     def leave(self, session: Session) -> None:
         self._sessions.pop(session, None)
         self._want_statuses.pop(session, None)
+        self._want_trading.pop(session, None)
         self._want_launches.pop(session, None)
         if self._followed.pop(session, None) is not None:
             self._follow()
@@ -86,7 +93,7 @@ class Broadcast:
         self._follow()
         for name, pair in self._followed[session].items():
             if name not in before and (tick := self._market.latest(pair)) is not None:
-                session.show_tick(name, wire.encode(wire.Ticked(wire_tick(tick))))
+                session.show_tick(name, wire.encode(self._as_news(tick)))
 
     def follow_launches(self, session: Session) -> None:
         self._want_launches[session] = True
@@ -94,6 +101,13 @@ class Broadcast:
 
     def follow_statuses(self, session: Session) -> None:
         self._want_statuses[session] = None
+
+    def follow_trading(self, session: Session) -> None:
+        self._want_trading[session] = None
+        session.tell(self._trading())
+
+    def _trading(self) -> wire.Trading:
+        return wire.Trading(self._world.answers_at_once, self._world.key, self._world.nodes.slot_us)
 
     def _follow(self) -> None:
         followers: dict[str, list[Session]] = {}
@@ -108,13 +122,37 @@ class Broadcast:
     # --- News
 
     def _landed(self, signatures: Sequence[str]) -> None:
+        """Tell each client of what it sent, with what is known of it; and all of what nobody here sent."""
         self._tell_changes()  # first: who looks at what landed must see what it cost
-        _tell(self._want_statuses, wire.Landed(list(signatures)))
+        others = list(signatures)
+        for session in self._want_statuses:
+            if not others:
+                return
+            mine, others = session.take_landed(others)
+            if mine:
+                _tell((session,), self._as_landed(mine))
+        if others:
+            _tell(self._want_statuses, wire.Landed(others))
+
+    def _as_landed(self, signatures: list[str]) -> wire.Landed:
+        nodes = self._world.nodes
+        executed: list[tuple[int, Fill] | None] = [
+            each if each is None or _is_sayable(each.fill) else None for each in nodes.executed(signatures)
+        ]
+        view = nodes.view()
+        return wire.Landed(signatures, executed, view.slot, view.finalized_slot)
+
+    def _as_news(self, tick: Tick) -> wire.Ticked:
+        market, pair = self._world.market, tick.pair
+        in_base = market.lamports_in(pair.base, NETWORK_FEE, tick.at_us)
+        in_quote = market.lamports_in(pair.quote, NETWORK_FEE, tick.at_us)
+        fees = (in_base, in_quote) if max(in_base, in_quote) <= INTEGER_MAX else None
+        return wire.Ticked(wire_tick(tick), fees)
 
     def _ticked(self, tick: Tick) -> None:
         followers = self._followers.get(tick.pair.name)
         if followers:
-            message = wire.encode(wire.Ticked(wire_tick(tick)))
+            message = wire.encode(self._as_news(tick))
             for session in followers:
                 session.show_tick(tick.pair.name, message)
 
@@ -173,6 +211,10 @@ def _tell(sessions: Iterable[Session], news: wire.News) -> None:
             session.tell_encoded(message)
     except (OverflowError, ValueError):
         _log.exception("simnet.news_not_told", news=type(news).__name__)
+
+
+def _is_sayable(fill: Fill) -> bool:
+    return max(fill.amount_in, fill.amount_out) <= INTEGER_MAX
 
 
 def _looks_alike(launch: Launch, before: Launch | None) -> bool:

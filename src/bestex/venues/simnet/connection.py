@@ -7,7 +7,8 @@ from typing import Any, Final
 
 import structlog
 
-from bestex.domain.errors import BestexError
+from bestex.domain.errors import BestexError, ChainUnreachableError
+from bestex.domain.events import SignedTransaction
 from bestex.ports import Clock
 from bestex.venues.simnet import wire
 from bestex.venues.simnet.faults import error_of
@@ -97,11 +98,18 @@ class Connection:
                 self._flush_soon()
         return future
 
-    def say(self, request: wire.FollowPairs | wire.FollowLaunches | wire.FollowStatuses) -> None:
+    def say(self, request: wire.Wish) -> None:
         """Say something that has no answer; lost without a connection, so `on_connect` says it again."""
         if self._link is not None:
             self._outbox.add(request)
             self._flush_soon()
+
+    def hand_over(self, transaction: SignedTransaction) -> None:
+        """Send a transaction without an answer. Raises `ChainUnreachableError` without a connection."""
+        if self._link is None:
+            raise ChainUnreachableError(f"no connection to {self._url}: {self._why_not}")
+        self._outbox.add(wire.HandOver(transaction))
+        self._flush_soon()
 
     async def run(self) -> None:
         """Be connected, for ever. Raises `AnotherWorldError`."""

@@ -14,7 +14,7 @@ def wire_tick(tick: Tick) -> WireTick:
 
 def tick_of(wire: WireTick, pair: Pair) -> Tick:
     """`pair` has the tick's mints."""
-    return Tick(pair, wire.slot, wire.at_us, tuple([_curve(each) for each in wire.curves]))
+    return Tick(pair, wire.slot, wire.at_us, tuple([curve_of(each) for each in wire.curves]))
 
 
 def _wire_curve(curve: Curve) -> WireCpmm | WireDamm:
@@ -27,7 +27,7 @@ def _wire_curve(curve: Curve) -> WireCpmm | WireDamm:
             raise TypeError(f"no wire form of {type(curve).__name__}")
 
 
-def _curve(wire: WireCpmm | WireDamm) -> Curve:
+def curve_of(wire: WireCpmm | WireDamm) -> CpmmCurve | DammCurve:
     match wire:
         case WireCpmm(venue, pool, base, quote, fee_ppm):
             return CpmmCurve(venue, pool, int(base), int(quote), fee_ppm)

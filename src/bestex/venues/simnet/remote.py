@@ -11,6 +11,7 @@ from bestex.domain.tokens import Pair, Token
 from bestex.ports import (
     Balance,
     BlockHeight,
+    Clock,
     LaunchWish,
     SimulationStatus,
     StatusReport,
@@ -18,26 +19,65 @@ from bestex.ports import (
 )
 from bestex.venues.simnet import wire
 from bestex.venues.simnet.connection import Connection
+from bestex.venues.simnet.mirror import Mirror
+from bestex.venues.simnet.told_landings import ToldLandings
+from bestex.venues.simulated.chain import NETWORK_FEE
+from bestex.venues.simulated.venue import QUOTE_LIFE_US
 
 
 class RemoteVenue:
     """`Venue`."""
 
-    def __init__(self, name: str, connection: Connection) -> None:
+    def __init__(self, name: str, connection: Connection, mirror: Mirror, clock: Clock) -> None:
         self.name = name
         self._connection = connection
+        self._mirror = mirror
+        self._clock = clock
 
     def quote_at_once(self, request: QuoteRequest) -> Quote | None:
-        return None
+        """The quote that the venue would give, where it would do so at once; why there is none, it has to be asked."""
+        token_in, token_out, amount_in = request.token_in, request.token_out, request.amount_in
+        prices = self._mirror.prices(token_in, token_out)
+        if prices is None or (curve := prices.curves.get(self.name)) is None:
+            return None
+        offer = curve.offer(amount_in, prices.sells_base)
+        if offer is None or offer.amount_out <= 0:
+            return None
+        now_us = self._clock.now_us()
+        return Quote(
+            venue=self.name,
+            pool=curve.pool,
+            amount_in=amount_in,
+            amount_out=offer.amount_out,
+            fee=offer.fee,
+            fee_token=token_in if offer.fee_on_input else token_out,
+            price_impact_bps=offer.impact_bps,
+            network_fee=NETWORK_FEE,
+            network_fee_out=prices.network_fee_out,
+            quoted_us=now_us,
+            stale_us=now_us + QUOTE_LIFE_US,
+        )
 
     def quote(self, request: QuoteRequest) -> "asyncio.Future[Quote]":
         connection = self._connection
         return connection.ask(wire.AskQuote(connection.number(), self.name, request), VenueDownError)
 
     def build_at_once(self, request: SwapRequest) -> SignedTransaction | None:
-        return None
+        """The transaction that the venue would sign at once; why it would not, it has to be asked."""
+        if request.expires_us is not None:
+            return None
+        prices = self._mirror.prices(request.token_in, request.token_out)
+        if prices is None or (curve := prices.curves.get(self.name)) is None:
+            return None
+        offer = curve.offer(request.amount_in, prices.sells_base)
+        if offer is None or offer.amount_out < request.min_amount_out or offer.amount_out <= 0:
+            return None
+        return self._mirror.sign(request, self.name, curve.pool, prices)
 
     async def build(self, request: SwapRequest) -> SignedTransaction:
+        at_once = self.build_at_once(request)
+        if at_once is not None:
+            return at_once
         connection = self._connection
         answer = connection.ask(wire.Build(connection.number(), self.name, request), VenueDownError)
         built: SignedTransaction = await answer
@@ -47,19 +87,24 @@ class RemoteVenue:
 class RemoteChain:
     """`Chain`."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, clock: Clock) -> None:
         self._connection = connection
+        self._told = ToldLandings(clock)
         self._listeners: list[Callable[[Sequence[str]], None]] = []
         connection.on_connect.append(self._follow)
 
     def send_at_once(self, transaction: SignedTransaction) -> bool:
-        return False
+        self._connection.hand_over(transaction)
+        return True
 
     async def send(self, transaction: SignedTransaction) -> None:
         connection = self._connection
         await connection.ask(wire.SendTransaction(connection.number(), transaction), ChainUnreachableError)
 
     async def statuses(self, signatures: Sequence[str]) -> StatusReport:
+        told = self._told.report(signatures)
+        if told is not None:
+            return told
         call = wire.AskStatuses(self._connection.number(), list(signatures))
         report: StatusReport = await self._connection.ask(call, ChainUnreachableError)
         return report
@@ -70,6 +115,9 @@ class RemoteChain:
         return height
 
     async def fills(self, signatures: Sequence[str]) -> list[Fill | None]:
+        told = self._told.fills(signatures)
+        if told is not None:
+            return list(told)
         call = wire.AskFills(self._connection.number(), list(signatures))
         fills: list[Fill | None] = await self._connection.ask(call, ChainUnreachableError)
         return fills
@@ -79,6 +127,7 @@ class RemoteChain:
         self._follow()
 
     def landed(self, news: wire.Landed) -> None:
+        self._told.add(news)
         for listener in self._listeners:
             listener(news.signatures)
 

@@ -32,6 +32,7 @@ class RemoteMarketData:
         self._connection = connection
         self._clock = clock
         self._followed: dict[tuple[str, str], Pair] = {}  # by the mints of base and quote token
+        self._lent: dict[tuple[str, str], Pair] = {}  # followed for another's sake, by the same
         self._follow_is_due = False
         self._latest: dict[tuple[str, str], Tick] = {}  # the same
         self._at_launch: Tick | None = None  # the prices of the pool that is being told of
@@ -50,6 +51,14 @@ class RemoteMarketData:
     def follow(self, pairs: Iterable[Pair]) -> None:
         self._followed = {_mints(pair): pair for pair in pairs}
         self._latest = {mints: tick for mints, tick in self._latest.items() if mints in self._followed}
+        self._say_pairs_soon()
+
+    def lend(self, pairs: Iterable[Pair]) -> None:
+        """Have ticks of these pairs come, too, for another who takes them."""
+        self._lent = {_mints(pair): pair for pair in pairs}
+        self._say_pairs_soon()
+
+    def _say_pairs_soon(self) -> None:
         if not self._follow_is_due:  # many come one by one: all of one turn are said at once
             self._follow_is_due = True
             asyncio.get_running_loop().call_soon(self._say_pairs)
@@ -134,10 +143,10 @@ class RemoteMarketData:
 
     def _say_pairs(self) -> None:
         self._follow_is_due = False
-        self._connection.say(wire.FollowPairs(list(self._followed.values())))
+        self._connection.say(wire.FollowPairs(list((self._lent | self._followed).values())))
 
     def _say_again(self) -> None:
-        if self._followed:
+        if self._followed or self._lent:
             self._say_pairs()
         if self._launch_listeners:
             self._connection.say(wire.FollowLaunches())

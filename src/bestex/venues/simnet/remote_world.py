@@ -7,6 +7,7 @@ from bestex.domain.tokens import TokenRegistry
 from bestex.ports import Chain, Clock, MarketData, Simulation, Venue, Wallet
 from bestex.venues.simnet import wire
 from bestex.venues.simnet.connection import Connection
+from bestex.venues.simnet.mirror import Mirror
 from bestex.venues.simnet.remote import RemoteChain, RemoteSimulation, RemoteVenue, RemoteWallet
 from bestex.venues.simnet.remote_market import RemoteMarketData
 
@@ -25,11 +26,12 @@ class RemoteWorld:
         self._connection = connection
         self._running = running
         self._tokens = tokens
-        self._remote_chain = RemoteChain(connection)
+        self._remote_chain = RemoteChain(connection, clock)
         self._remote_wallet = RemoteWallet(hello.address, connection)
         self._remote_market = RemoteMarketData(connection, clock)
+        self._mirror = Mirror(connection, self._remote_market, self._remote_wallet, clock)
         self.profile = hello.profile
-        self.venues: list[Venue] = [RemoteVenue(name, connection) for name in hello.venues]
+        self.venues: list[Venue] = [RemoteVenue(name, connection, self._mirror, clock) for name in hello.venues]
         self.chain: Chain = self._remote_chain
         self.wallet: Wallet = self._remote_wallet
         self.market_data: MarketData = self._remote_market
@@ -55,7 +57,10 @@ class RemoteWorld:
             case wire.Held():
                 self._remote_wallet.told(news)
             case wire.Ticked():
+                self._mirror.ticked(news)
                 self._remote_market.ticked(news)
+            case wire.Trading():
+                self._mirror.told(news)
             case wire.Listed():
                 self._remote_market.listed(news)
             case wire.Measured():

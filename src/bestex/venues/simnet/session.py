@@ -1,12 +1,14 @@
 """One client of the server: its calls, and what is on its way to it."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, MutableMapping, Sequence
 from typing import Any, Final, Protocol, TypeVar
 
 import msgspec
 import structlog
 
+from bestex.domain.errors import ChainUnreachableError
+from bestex.domain.events import SignedTransaction
 from bestex.domain.route import QuoteRequest
 from bestex.domain.tokens import Pair, Token, TokenRegistry
 from bestex.ports import Balance, Tick, Venue
@@ -23,6 +25,8 @@ MAX_UNSENT_BYTES: Final = 16 * 1024 * 1024
 """Answers and news that a client has not taken; more end its connection."""
 MAX_PAIRS: Final = 10_000
 """Pairs that one client follows."""
+MAX_SENT: Final = 20_000
+"""Transactions of one client that have not landed; that one of more has landed, all are told."""
 MAX_ROWS: Final = 1_000
 """Transactions or launches in one answer."""
 CLOSE_S: Final = 1.0
@@ -49,6 +53,8 @@ class Broadcaster(Protocol):
 
     def follow_statuses(self, session: "Session") -> None: ...
 
+    def follow_trading(self, session: "Session") -> None: ...
+
 
 class Session:
     """What goes on with one client, until it goes or is cut off."""
@@ -63,6 +69,7 @@ class Session:
         self._ticks: dict[str, bytes] = {}  # by the pair's name: the newest that was not sent
         self._due = asyncio.Event()  # there is something to send
         self._waiting: set[asyncio.Task[None]] = set()  # calls that take time
+        self._sent: dict[str, None] = {}  # signatures of what the client sent and has not landed
         self._cut: asyncio.Future[tuple[int, str]] = self._loop.create_future()  # a close code and the reason
         self._takers: Mapping[type, Callable[[Any], None]] = {
             wire.AskQuote: self._quote,
@@ -85,6 +92,8 @@ class Session:
             wire.FollowPairs: self._follow_pairs,
             wire.FollowLaunches: lambda _: broadcaster.follow_launches(self),
             wire.FollowStatuses: lambda _: broadcaster.follow_statuses(self),
+            wire.HandOver: self._hand_over,
+            wire.FollowTrading: lambda _: broadcaster.follow_trading(self),
         }
 
     async def serve(self, receive: Receive, send: Send) -> None:
@@ -243,7 +252,34 @@ class Session:
         self._begin(call, venue.build(request), wire.Built)
 
     def _send(self, call: wire.SendTransaction) -> None:
+        self._note_sent(call.transaction)
         self._begin(call, self._world.chain.send(call.transaction), wire.Done)
+
+    def _hand_over(self, request: wire.HandOver) -> None:
+        transaction = request.transaction
+        self._note_sent(transaction)
+        try:
+            self._world.chain.send_at_once(transaction)
+        except (ChainUnreachableError, ValueError) as error:
+            _log.info("simnet.not_taken", signature=transaction.signature, error=str(error))
+
+    def _note_sent(self, transaction: SignedTransaction) -> None:
+        self._sent[transaction.signature] = None
+        if len(self._sent) > MAX_SENT:
+            del self._sent[next(iter(self._sent))]
+
+    def take_landed(self, signatures: Sequence[str]) -> tuple[list[str], list[str]]:
+        """Those that this client sent, to be told of once; and the others."""
+        mine: list[str] = []
+        others: list[str] = []
+        sent = self._sent
+        for signature in signatures:
+            if signature in sent:
+                del sent[signature]
+                mine.append(signature)
+            else:
+                others.append(signature)
+        return mine, others
 
     def _statuses(self, call: wire.AskStatuses) -> None:
         self._later(call, self._world.chain.statuses(call.signatures), wire.Statuses)

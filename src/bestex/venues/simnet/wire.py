@@ -20,7 +20,7 @@ from bestex.ports import (
 )
 from bestex.venues.meteora.damm_v2 import CollectFeeMode
 
-PROTOCOL: Final = 1
+PROTOCOL: Final = 2
 PATH: Final = "/simnet"
 MAX_MESSAGE_BYTES: Final = 8 * 1024 * 1024
 """A message of more is refused, and the connection with it."""
@@ -123,6 +123,18 @@ class FollowStatuses(msgspec.Struct, frozen=True, array_like=True, tag=20):
     """Send the signatures whose status may have changed."""
 
 
+class HandOver(msgspec.Struct, frozen=True, array_like=True, tag=21):
+    """Send a transaction. Nothing is said of whether it was taken: it is looked up."""
+
+    transaction: SignedTransaction
+
+
+class FollowTrading(msgspec.Struct, frozen=True, array_like=True, tag=22):
+    """Send what is needed to quote and to sign as the venues do, now and whenever it changes."""
+
+
+Wish = FollowPairs | FollowLaunches | FollowStatuses | FollowTrading
+
 Request = (
     AskQuote
     | Build
@@ -144,6 +156,8 @@ Request = (
     | FollowPairs
     | FollowLaunches
     | FollowStatuses
+    | HandOver
+    | FollowTrading
 )
 
 
@@ -274,10 +288,14 @@ class Landed(msgspec.Struct, frozen=True, array_like=True, tag=23):
     """Signatures whose status may have changed."""
 
     signatures: list[str]
+    executed: list[tuple[int, Fill] | None] = []  # of each: the slot and the fill, where it executed; or none at all
+    slot: int = 0  # this and the next: of the node that shows them
+    finalized_slot: int = 0
 
 
 class Ticked(msgspec.Struct, frozen=True, array_like=True, tag=24):
     tick: WireTick
+    fees: tuple[int, int] | None = None  # the network's for a swap, in base units of the base and of the quote token
 
 
 class Listed(msgspec.Struct, frozen=True, array_like=True, tag=25):
@@ -300,7 +318,15 @@ class Beat(msgspec.Struct, frozen=True, array_like=True, tag=27):
     """Sign of life."""
 
 
-News = Hello | Learn | Held | Landed | Ticked | Listed | Measured | Beat
+class Trading(msgspec.Struct, frozen=True, array_like=True, tag=28):
+    """What else it takes to quote and to sign as the venues do, from their prices."""
+
+    at_once: bool  # whether they would do it at once; else they have to be asked
+    key: bytes  # the paper wallet's
+    slot_us: int  # how long a slot lasts, microseconds
+
+
+News = Hello | Learn | Held | Landed | Ticked | Listed | Measured | Beat | Trading
 
 Reply = (
     Quoted

@@ -4,11 +4,10 @@ Its truthfulness is what proofs of non-execution rest on, so this holds whatever
 calls final is in the ledger and stays, and a node shows every transaction in the part of history it claims to have.
 """
 
-import hashlib
 import random  # noqa: TID251 - only as a type: a seeded generator is passed in
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -16,7 +15,6 @@ from bestex.domain.errors import ChainUnreachableError, ExpiresTooSoonError, Fai
 from bestex.domain.events import SignedTransaction
 from bestex.domain.route import Fill
 from bestex.ports import BlockHeight, Clock, Commitment, StatusReport, TransactionStatus
-from bestex.venues.simulated import base58
 from bestex.venues.simulated.agenda import Agenda
 from bestex.venues.simulated.books import Books
 from bestex.venues.simulated.faults import Faults
@@ -31,7 +29,7 @@ from bestex.venues.simulated.slots import (
     blockhash_slot_for,
     last_valid_height,
 )
-from bestex.venues.simulated.transaction import Message, verify
+from bestex.venues.simulated.transaction import Message, blockhash_of, verify
 
 NETWORK_FEE: Final = 15_000  # lamports: 5,000 for the signature and a priority fee
 MAX_SIGNATURES: Final = 256
@@ -49,6 +47,13 @@ class NodeView(msgspec.Struct, frozen=True):
     slot: int
     finalized_slot: int
     history_from_slot: int
+
+
+class Executed(NamedTuple):
+    """An executed transaction at `confirmed` commitment, and what it did."""
+
+    slot: int
+    fill: Fill
 
 
 class SimulatedChain:
@@ -108,6 +113,11 @@ class SimulatedChain:
         _mark(self._jumps, signature)
 
     @property
+    def slot_us(self) -> int:
+        """How long a slot lasts, microseconds."""
+        return self._slots.slot_us
+
+    @property
     def in_flight(self) -> int:
         return len(self._in_flight)
 
@@ -155,6 +165,16 @@ class SimulatedChain:
         visible = self._books.visible
         rows = visible if all(map(visible.__contains__, signatures)) else await self._rows(signatures)
         return [_fill(rows.get(signature)) for signature in signatures]
+
+    def executed(self, signatures: Sequence[str]) -> list[Executed | None]:
+        """What a look at these would show now, without asking the ledger; None where that would not be all.
+
+        Only of those that executed without an error: what else there is to know, has to be asked for.
+        """
+        if self._faults.any or self._books.fenced:
+            return [None] * len(signatures)
+        visible = self._books.visible
+        return [_executed(visible.get(signature)) for signature in signatures]
 
     def on_status(self, listener: Callable[[Sequence[str]], None]) -> None:
         self._books.on_commit(listener)
@@ -294,7 +314,7 @@ class SimulatedChain:
         )
         books.land(row, side.pool if side is not None else None)
         if self._faults.any:
-            self._after_landing(row, message, dying)
+            self._after_executed(row, message, dying)
 
     def _swap(self, message: Message, side: Side | None) -> tuple[int, FailureCode | None]:
         """Swap against the pool, None when it is gone: `(amount_out, None)`, or `(0, error)` and the pool as it was."""
@@ -313,7 +333,7 @@ class SimulatedChain:
         self._market.moved(pool)
         return swap.amount_out, None
 
-    def _after_landing(self, row: LandedTransaction, message: Message, dying: bool) -> None:
+    def _after_executed(self, row: LandedTransaction, message: Message, dying: bool) -> None:
         if self._faults.strikes("lost_status"):
             _mark(self._hidden, row.signature)
         forked = not dying and row.error is None and self._faults.strikes("fork_after_confirmed")
@@ -338,8 +358,7 @@ class SimulatedChain:
     def _blockhash_of(self, slot: int) -> str:
         known = self._blockhashes.get(slot)
         if known is None:
-            digest = hashlib.blake2b(slot.to_bytes(8, "big"), key=self._key, person=b"blockhash", digest_size=32)
-            known = base58.address_text(digest.digest())
+            known = blockhash_of(slot, self._key)
             if len(self._blockhashes) >= BLOCKHASH_SLOTS_MAX:
                 del self._blockhashes[next(iter(self._blockhashes))]
             self._blockhashes[slot] = known
@@ -350,6 +369,11 @@ def _fill(row: LandedTransaction | None) -> Fill | None:
     if row is None or row.error is not None:
         return None
     return Fill(row.amount_in, row.amount_out, row.network_fee)
+
+
+def _executed(row: LandedTransaction | None) -> Executed | None:
+    fill = _fill(row)
+    return None if row is None or fill is None else Executed(row.slot, fill)
 
 
 def _mark(marks: dict[str, None], signature: str) -> None:

@@ -5,7 +5,7 @@ With all probabilities at 0, the default, the generator is never asked: a world 
 
 import random  # noqa: TID251 - only ever seeded, never ambient
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 
 OF_THE_FEED: Final = {
@@ -76,6 +76,7 @@ class Faults:
         self.values: dict[str, float] = dict.fromkeys(PROBABILITIES, 0.0) | SIZES
         self.struck: Counter[str] = Counter()  # how often each fault has happened
         self.any = False  # whether any fault is possible: the quick way past all questions
+        self._listeners: list[Callable[[], None]] = []
         self.change(values)
 
     def change(self, changes: Mapping[str, float]) -> None:
@@ -84,6 +85,12 @@ class Faults:
             _check(name, value)
         self.values.update(changes)
         self.any = any(self.values[name] > 0 for name in PROBABILITIES)
+        for listener in self._listeners:
+            listener()
+
+    def on_change(self, listener: Callable[[], None]) -> None:
+        """Have `listener` called whenever they have changed."""
+        self._listeners.append(listener)
 
     def clear(self) -> None:
         self.change(dict.fromkeys(PROBABILITIES, 0.0) | SIZES)

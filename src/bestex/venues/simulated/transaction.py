@@ -39,6 +39,12 @@ _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(Message)
 
 
+def blockhash_of(slot: int, key: bytes) -> str:
+    """The blockhash of a slot's block."""
+    digest = hashlib.blake2b(slot.to_bytes(8, "big"), key=key, person=b"blockhash", digest_size=32)
+    return base58.address_text(digest.digest())
+
+
 def sign(message: Message, key: bytes) -> tuple[str, bytes]:
     """`(signature, signed bytes)`; the signature in base58."""
     body = _encoder.encode(message)

@@ -73,7 +73,7 @@ class SimulatedWorld:
         self,
         *,
         venues: list[Venue],
-        chain: Chain,
+        chain: SimulatedChain,
         wallet: PaperWallet,
         control: Simulation,
         market: Market,
@@ -83,12 +83,17 @@ class SimulatedWorld:
         agenda: Agenda,
         books: Books,
         ledger: Ledger,
-        struck: Mapping[str, int],
+        faults: Faults,
+        takes_no_time: bool,
+        key: bytes,
     ) -> None:
-        """`struck`: how often each fault has happened."""
-        self.struck = struck
+        """`takes_no_time`: quotes and transactions are there at once. `key`: what the paper wallet signs with."""
+        self.faults = faults
+        self.takes_no_time = takes_no_time
+        self.key = key
         self.venues = venues
-        self.chain = chain
+        self.chain: Chain = chain
+        self.nodes = chain  # the same, with what only its own process may ask
         self.wallet = wallet
         self.control = control
         self.market = market
@@ -98,6 +103,16 @@ class SimulatedWorld:
         self._agenda = agenda
         self._books = books
         self._ledger = ledger
+
+    @property
+    def struck(self) -> Mapping[str, int]:
+        """How often each fault has happened."""
+        return self.faults.struck
+
+    @property
+    def answers_at_once(self) -> bool:
+        """Whether venues quote and sign by arithmetic alone: nothing takes time, and nothing goes wrong."""
+        return self.takes_no_time and not self.faults.any
 
     async def run(self) -> None:
         """Landing, storing, prices and launches, until cancelled.
@@ -225,7 +240,9 @@ async def open_simulation(
         agenda=agenda,
         books=books,
         ledger=ledger,
-        struck=weather.struck,
+        faults=weather,
+        takes_no_time=not timing.quote_s[1] and not timing.build_s,
+        key=key,
     )
 
 
