@@ -151,10 +151,7 @@ class InlineProcess(JournalProcess):
                 watched = await engine.watch_again(progress)
         finally:
             gc.enable()
-        # What stands now stays: the collector need not look at it again.
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(50_000, 20, 50)
+        self._collect_seldom()
         self._not_ready = None
         settings = self._settings
         if recovered.orders:

@@ -1,6 +1,7 @@
 """One process, from its first step to its last: its signals, what runs in the background, and how it ends."""
 
 import asyncio
+import gc
 import os
 import signal
 from collections.abc import Coroutine
@@ -69,6 +70,13 @@ class Process:
         task.add_done_callback(lambda _: self._stop.set())
         self._background.append(task)
         exits.push_async_callback(_cancel, task)
+
+    @staticmethod
+    def _collect_seldom() -> None:
+        """What stands now stays: the collector need not look at it again. Little of what orders make is for it."""
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(50_000, 20, 50)
 
     def _own_signals(self) -> None:
         """The first SIGTERM or SIGINT stops the engine in order; the second ends the process at once."""

@@ -100,6 +100,7 @@ class SharedProcess(JournalProcess):
         self._start("health", HttpServer(app, listener, OpenStreams()).run(), exits)
 
     def _ready(self, began: float, **more: object) -> None:
+        self._collect_seldom()
         self._not_ready = None
         seconds = round(self._clock.monotonic() - began, 2)
         _log.info(f"{self.mode}.ready", version=__version__, **more, seconds=seconds)

@@ -30,6 +30,7 @@ class SimnetProcess(Process):
         exits.push_async_callback(lambda: within(world.close(), STOP_DRAIN_S))
         self._start("simulated world", world.run(), exits)
         self._start("server", SimnetServer(world, self._tokens, listener, self._clock).run(), exits)
+        self._collect_seldom()
         _log.info(
             "simnet.ready",
             version=__version__,

@@ -66,6 +66,7 @@ class ConnectionPool:
                         timeout=CONNECT_TIMEOUT_S,
                         # Without sequential scans: plans are kept, also those made while the tables were small.
                         server_settings=self._settings,
+                        reset=_leave,
                     )
             connection = await self._pool.acquire(timeout=READ_TIMEOUT_S)
             try:
@@ -82,6 +83,10 @@ class ConnectionPool:
     def close(self) -> None:
         if self._pool is not None:
             self._pool.terminate()
+
+
+async def _leave(_: object) -> None:
+    """Nothing that is asked here leaves anything behind: setting back what it may have would cost as much again."""
 
 
 async def _released(pool: asyncpg.Pool, connection: Any) -> None:
