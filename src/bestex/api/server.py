@@ -248,7 +248,8 @@ class HttpServer:
 def listen(host: str, port: int) -> socket.socket:
     """A socket bound to the address, before anything slow is begun; `ListenError` says who may have it."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
+    # With its protocol named: else asyncio leaves it to the kernel to hold small messages back.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))
