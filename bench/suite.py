@@ -162,15 +162,21 @@ def draw(benchmark: Benchmark, result: Result, folder: Path = CHARTS) -> Path:
     return path
 
 
+COLUMNS_ACROSS: Final = 5
+"""That a terminal of 80 characters has room for; more go into another table below."""
+
+
 def show(benchmark: Benchmark, result: Result, console: Console) -> None:
     """The medians as a table, and the goals."""
     (_, *across), *rows = rows_of(result.medians)
-    table = Table("medians")
-    for column in across:
-        table.add_column(escape(column), justify="right")
-    for row in rows:
-        table.add_row(*map(escape, row))
-    console.print(table)
+    for start in range(0, len(across), COLUMNS_ACROSS):
+        part = slice(start, start + COLUMNS_ACROSS)
+        table = Table("medians")
+        for column in across[part]:
+            table.add_column(escape(column), justify="right")
+        for name, *figures in rows:
+            table.add_row(escape(name), *map(escape, figures[part]))
+        console.print(table)
     for goal in benchmark.goals:
         measured = goal.read(result.medians)
         console.print(f"{goal.what}, {goal.wanted}: {goal.verdict(measured)}", highlight=False)

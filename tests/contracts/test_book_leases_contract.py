@@ -196,3 +196,18 @@ async def test_what_is_fired_under_a_lease_that_is_anothers_by_now_is_refused(wa
 
 async def fire(journal: AnyJournal, draft: DraftOrder, fence: BookLease) -> None:
     await journal.append(replace(draft.next(ROUTING), fence=fence))
+
+
+async def test_the_books_of_watchers_that_are_gone_are_forgotten_once_nothing_rests_in_them(database_url: str) -> None:
+    watchers = WatchersOnPostgres(database_url)
+    try:
+        assert len(await watchers.leases().claim(KEYS, 10)) == 3
+        order = DraftOrder()
+        await (await watchers.journals.journal(EngineMode.API)).append(order.next(PENDING, WATCHING))
+        life = await watchers.journals.life()
+        await life.execute("update bestex.book_leases set until = until - interval '2 minutes'")
+        await watchers.leases().claim(["WIF/SOL"], 1)
+        left = await life.fetch("select key from bestex.book_leases order by key")
+        assert [row["key"] for row in left] == ["SOL/USDC", "WIF/SOL", "launches"]
+    finally:
+        await watchers.close()

@@ -676,6 +676,9 @@ class StagedJournal:
         await asyncio.sleep(0)
         return seen
 
+    async def archived(self, order_id: str) -> None:
+        """Nothing has been archived."""
+
     async def events(self, order_id: str, after_seq: int = 0) -> list[StoredEvent]:
         seen = await self._around()
         return [each for each in seen if each.event.order_id == order_id and each.event.seq > after_seq]

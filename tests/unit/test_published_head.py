@@ -6,13 +6,14 @@ from pathlib import Path
 import pytest
 
 from bestex.bootstrap.inline import InlineProcess
+from bestex.bootstrap.journal_process import JournalProcess
 from bestex.config import Settings
 from bestex.domain.errors import JournalConfigurationError
 from bestex.domain.log_hash import PublishedHead
 from bestex.domain.tokens import load_tokens
 from bestex.journal.memory import MemoryDatabase, MemoryJournal
 from bestex.journal.published_head import HeadFile, free_head_file, head_path, read_head, why_behind
-from bestex.ports import LogHead
+from bestex.ports import EngineMode, LogHead
 from tests.support.clock import FakeClock
 
 JOURNAL = "3f0e9b1c-0000-4000-8000-000000000001"
@@ -121,6 +122,32 @@ async def test_a_reconciliation_supersedes_the_head_only_of_a_journal_that_was_b
         assert len(list(file.path.parent.iterdir())) == (2 if was_behind else 1)
 
 
+class Part(JournalProcess):
+    mode = EngineMode.WORKER
+
+
+async def test_once_one_of_many_has_reconciled_no_old_head_halts_those_that_start(tmp_path: Path) -> None:
+    journal = MemoryJournal(MemoryDatabase(JOURNAL), "an engine", FakeClock())
+    files = [free_head_file(tmp_path, JOURNAL, FakeClock()) for _ in range(2)]
+    for file in files:
+        file.open()
+        file.publish(48, ROW)
+    for file in files:
+        file.close()
+    settings = Settings(data_dir=tmp_path)  # type: ignore[call-arg] # the others have defaults
+    first, second, later = (Part(settings, load_tokens()) for _ in range(3))
+    async with AsyncExitStack() as exits:
+        for behind in (first, second):
+            assert await behind._publish_head(journal, exits) is not None  # type: ignore[arg-type]
+        await first._publish_anew(journal, exits)  # type: ignore[arg-type]
+        assert await later._publish_head(journal, exits) is None  # type: ignore[arg-type]
+        await second._publish_anew(journal, exits)  # type: ignore[arg-type]
+        assert len({each._head_file.path for each in (first, second, later)}) == 3
+        assert all(each._head_file.is_open for each in (first, second, later))
+    kept = [path for path in (tmp_path / "heads").iterdir() if "superseded" in path.name]
+    assert sorted(path.stat().st_size > 0 for path in kept) == [True, True]
+
+
 def test_processes_that_share_a_folder_publish_in_files_of_their_own_and_the_furthest_counts(tmp_path: Path) -> None:
     files = [free_head_file(tmp_path, JOURNAL, FakeClock()) for _ in range(3)]
     for file, position in zip(files, (7, 48, 3), strict=True):
@@ -138,7 +165,7 @@ def test_processes_that_share_a_folder_publish_in_files_of_their_own_and_the_fur
         file.close()
 
 
-def test_what_dead_processes_published_is_set_aside_with_a_files_own_head(tmp_path: Path) -> None:
+def test_what_dead_processes_published_is_set_aside_and_what_is_empty_is_not(tmp_path: Path) -> None:
     dead, living, own = (free_head_file(tmp_path, JOURNAL, FakeClock()) for _ in range(3))
     for file in (dead, living):
         file.open()
@@ -148,4 +175,4 @@ def test_what_dead_processes_published_is_set_aside_with_a_files_own_head(tmp_pa
     assert own.read() is not None  # the living one's
     living.close()
     names = sorted(path.name for path in own.path.parent.iterdir() if "superseded" in path.name)
-    assert names == [f"{JOURNAL}.1.json.superseded-1", f"{JOURNAL}.3.json.superseded-1"]
+    assert names == [f"{JOURNAL}.1.json.superseded-1"]

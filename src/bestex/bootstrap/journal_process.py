@@ -66,9 +66,10 @@ class JournalProcess(Process):
         """Publish the log's head from now on; not when the journal is behind it: then what is wrong with it."""
         self._head_file = self._head_file_of(await journal.log_head())
         behind = await self._what_is_behind(journal)
-        journal.on_head(self._head_file.publish)
-        exits.callback(self._head_file.close)
+        journal.on_head(lambda position, row_hash: self._head_file.publish(position, row_hash))
+        exits.callback(lambda: self._head_file.close())
         if behind is not None:
+            self._head_file.close()  # what stands there is the old history's: whoever reconciles sets it aside
             return behind
         self._begin_publishing(await journal.log_head(), exits)
         return None
@@ -103,8 +104,11 @@ class JournalProcess(Process):
         if self._head_file.is_open:  # it never was behind
             return
         head = await journal.log_head()
+        if self._head_file.is_open:  # the operator's word and the look at the halt came together
+            return
         aside = self._head_file.set_aside(self._clock.now_us())
         _log.warning("head.superseded", kept_as=str(aside))
+        self._head_file = self._head_file_of(head)
         self._begin_publishing(head, exits)
 
     def _begin_publishing(self, head: LogHead, exits: AsyncExitStack) -> None:

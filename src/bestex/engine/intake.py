@@ -240,7 +240,7 @@ class Intake:
             error = PastExpiryError("expiresAt", f"must be in the future; it is {timestamp_text(order.created_us)}")
             if not held:
                 raise error
-            self._begin(self._answer_with(self._repeated(new, request, error), answer))
+            self._begin(self._answer_with(partial(self._repeated, new, request, error), answer))
         elif order.rests:
             self._committing += 1
             self._keys.update(held)
@@ -262,7 +262,7 @@ class Intake:
         except Exception as error:  # noqa: BLE001 -- whatever it is, the client is told
             self._keys.difference_update(held)
             if isinstance(error, FieldError) and held:
-                await self._answer_with(self._repeated(new, request, error), answer)
+                await self._answer_with(partial(self._repeated, new, request, error), answer)
             else:
                 answer(error)
             return
@@ -306,7 +306,7 @@ class Intake:
             case None:
                 entry.answer(self._answer_for(entry.log.order))
             case DuplicateKeyError():
-                self._begin(self._answer_with(self._first_answer(error, entry.request), entry.answer))
+                self._begin(self._answer_with(partial(self._first_answer, error, entry.request), entry.answer))
             case OutcomeUnknownError():
                 entry.answer(_pending(entry.log.order.id, error))
             case Exception():
@@ -343,10 +343,10 @@ class Intake:
 
     # --- Repetitions
 
-    async def _answer_with(self, question: Coroutine[None, None, Accepted], answer: Answer) -> None:
+    async def _answer_with(self, ask: Callable[[], Awaitable[Accepted]], answer: Answer) -> None:
         """Answer with what the journal, asked, says."""
         try:
-            accepted: Accepted | Exception = await question
+            accepted: Accepted | Exception = await ask()
         except Exception as error:  # noqa: BLE001 -- whatever it is, the client is told
             accepted = error
         answer(accepted)

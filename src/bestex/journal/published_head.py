@@ -90,9 +90,8 @@ class HeadFile:
     def set_aside(self, now_us: int) -> Path | None:
         """Keep what was published under other names, before another history is; this file's new name.
 
-        Those of living processes stay: they publish the new history already.
+        Those of living processes stay: they publish the new history already. This one publishes in a new file then.
         """
-        shared = self._locked is not None
         self.close()
         own: Path | None = None
         for path in {self.path, *self.path.parent.glob(f"{self._journal_id}*.json")}:
@@ -100,13 +99,13 @@ class HeadFile:
                 file = _locked(path) if path.exists() else None
             except BlockingIOError:
                 continue
-            if file is not None:
+            if file is None:
+                continue
+            if os.fstat(file).st_size:  # else nothing was published there, or another has set it aside just now
                 aside = path.with_name(f"{path.name}.superseded-{now_us // 1_000_000}")
                 path.replace(aside)
-                os.close(file)
                 own = aside if path == self.path else own
-        if shared:
-            self._locked = _locked(self.path)
+            os.close(file)
         return own
 
     async def run(self) -> None:

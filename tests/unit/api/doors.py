@@ -69,6 +69,9 @@ class ScriptedEngine:
         view = self.views.get(order_id)
         return None if view is None else OrderRow(view, None, 1)
 
+    async def archived(self, order_id: str) -> None:
+        """Nothing has been archived."""
+
     async def orders(self, where: OrderFilter, limit: int, before_id: str | None) -> list[OrderView]:
         self.listed.append(where)
         return []

@@ -337,10 +337,13 @@ update bestex.book_leases set owner = null, until = clock_timestamp()
  where owner = $1::uuid and key <> 'watcher ' || $1::uuid
 
 -- name: bury_watchers
--- The rows of watchers that have been silent for long.
+-- The rows of watchers that have been silent for long, and of pairs' books that nobody has and in which nothing waits:
+-- what `drop_books` says of their epochs holds here too.
 delete from bestex.book_leases
- where key in (select key from bestex.book_leases
-                where key like 'watcher %' and until < clock_timestamp() - interval '1 minute'
+ where key in (select b.key from bestex.book_leases b
+                where b.until < clock_timestamp() - interval '1 minute'
+                  and (b.key like 'watcher %'
+                       or b.key like '%/%' and not exists (select from bestex.orders o where o.resting and o.pair = b.key))
                 for update skip locked)
 
 -- name: engines
