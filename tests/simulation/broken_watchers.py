@@ -174,7 +174,7 @@ def forget_the_dead_mans_switch_over_a_restart(patch: pytest.MonkeyPatch) -> Non
 _I = Invariant
 
 BROKEN_WATCHERS: Final = (
-    Broken(fire_on_a_price_of_any_age, 300, (_I.FRESH_PRICE,)),
+    Broken(fire_on_a_price_of_any_age, 500, (_I.FRESH_PRICE,)),
     Broken(fire_again_what_has_fired, 20, (_I.FIRES_ONCE,)),
     Broken(make_exits_after_their_entry, 20, (_I.EXITS_WITH_ENTRY,)),
     Broken(make_exits_twice, 20, (_I.EXITS_WITH_ENTRY, _I.ONE_LEG)),
