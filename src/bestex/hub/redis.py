@@ -11,7 +11,7 @@ import structlog
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from bestex.hub.postgres import RECONNECT_PAUSES_S, SignalListener, tell
+from bestex.hub.signals import RECONNECT_PAUSES_S, Signals
 from bestex.ports import Clock
 
 TIMEOUT_S: Final = 3.0
@@ -28,44 +28,16 @@ def log_channel(journal_id: str) -> str:
     return f"bestex:{journal_id}:log"
 
 
-class RedisSignals:
-    """Subscribes on a connection of its own, which it opens again for ever."""
+class RedisSignals(Signals):
+    """Signals by publish and subscribe."""
+
+    lost = _LOST
 
     def __init__(self, url: str, clock: Clock) -> None:
+        super().__init__(clock)
         self._url = url
-        self._clock = clock
-        self._listeners: dict[str, list[SignalListener]] = {}
-        self._listens = asyncio.Event()
-
-    @property
-    def listens(self) -> bool:
-        """Whether signals reach this process now, as far as is known."""
-        return self._listens.is_set()
-
-    async def listening(self) -> None:
-        """Wait until signals reach this process."""
-        await self._listens.wait()
-
-    def on(self, channel: str, listener: SignalListener) -> None:
-        """Have `listener` called with each signal of a channel, and after each subscribing. To be set before `run`."""
-        self._listeners.setdefault(channel, []).append(listener)
-
-    async def run(self) -> None:
-        """Listen for ever. Every subscribing is a signal: what came before it was lost."""
-        failures = 0
-        while True:
-            try:
-                await self._listen()
-            except _LOST as error:
-                if failures == 0:
-                    _log.warning("hub.signals_lost", error=str(error) or type(error).__name__)
-                failures = 0 if self.listens else failures + 1
-            finally:
-                self._listens.clear()
-            await self._clock.sleep(RECONNECT_PAUSES_S[min(failures, len(RECONNECT_PAUSES_S) - 1)])
 
     async def _listen(self) -> None:
-        """Listen until the connection is lost, which raises."""
         client = _client(self._url)
         try:
             async with client.pubsub() as subscription:
@@ -78,16 +50,11 @@ class RedisSignals:
                     elif message["type"] == "subscribe":
                         left -= 1
                         if left == 0:
-                            self._subscribed()
+                            self._connected()
                     elif message["type"] == "message":
-                        tell(self._listeners.get(message["channel"], ()), message["data"])
+                        self._hear(message["channel"], message["data"])
         finally:
             await client.aclose()
-
-    def _subscribed(self) -> None:
-        self._listens.set()
-        for listeners in self._listeners.values():
-            tell(listeners, None)
 
 
 class RedisPublisher:
